@@ -1,0 +1,48 @@
+"""What adaptgen says when it cannot do what was asked.
+
+Every error that a user can cause is an `AdaptgenError`: one sentence that names the file, the place and the
+value, and one remedy. The command line prints it and exits with `exit_code`; it never shows a traceback for
+these. A mistake of ours is an `AssertionError` or whatever Python raises, and is meant to be reported.
+"""
+
+from __future__ import annotations
+
+__all__ = ["AdaptgenError", "CheckpointError", "InputFileError", "OutputFileError", "RecipeError", "UsageError"]
+
+
+class AdaptgenError(Exception):
+    """Something the user can mend.
+
+    Args:
+        problem: what is wrong, naming file, place and value; a sentence without its full stop.
+        remedy: what to do about it, a sentence without its full stop; empty if `problem` says it all.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem}. {remedy}." if remedy else f"{problem}.")
+
+
+class UsageError(AdaptgenError):
+    """The command line or the arguments of a call make no sense together."""
+
+    exit_code = 2
+
+
+class InputFileError(AdaptgenError):
+    """A file that the user gave cannot be read or is not what it should be."""
+
+
+class OutputFileError(AdaptgenError):
+    """A result cannot be written where the user wants it."""
+
+
+class CheckpointError(AdaptgenError):
+    """A checkpoint is missing, damaged or does not fit its use."""
+
+
+class RecipeError(AdaptgenError):
+    """A recipe has a key or a value that it should not have."""
