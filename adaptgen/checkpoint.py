@@ -1,0 +1,195 @@
+"""A checkpoint is a folder: weights, configuration, tokenizer, metrics and a card.
+
+    model.safetensors   weights, bfloat16 unless asked otherwise
+    config.json         format version, domain, model, tokenizer options and fingerprint
+    tokenizer.json ...  what the domain's tokenizer keeps
+    metrics.json        what was measured, and on what
+    README.md           the model card
+
+Nothing is ever unpickled. Names and shapes of all weights are checked before the model is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from adaptgen import domains
+from adaptgen.config import ModelConfig
+from adaptgen.domains.base import Domain, Tokenizer
+from adaptgen.errors import AdaptgenError, CheckpointError
+from adaptgen.model import Transformer
+
+__all__ = ["FORMAT_VERSION", "Checkpoint", "find_checkpoint", "load_checkpoint", "replace_folder", "save_checkpoint", "shipped"]
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
+
+
+@dataclass
+class Checkpoint:
+    """A model with everything that belongs to it."""
+
+    domain: Domain
+    tokenizer: Tokenizer
+    model: Transformer
+    metrics: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+
+def shipped_folder() -> Path:
+    """Where the checkpoints that come with adaptgen lie."""
+    return Path(str(resources.files("adaptgen"))) / "checkpoints"
+
+
+def shipped() -> list[str]:
+    """Names of the checkpoints that come with adaptgen."""
+    folder = shipped_folder()
+    return sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file()) if folder.is_dir() else []
+
+
+def find_checkpoint(name: str) -> Path:
+    """The folder of a checkpoint, given as a path or as a shipped name.
+
+    Raises:
+        CheckpointError: there is none of either.
+    """
+    path = Path(name)
+    if (path / CONFIG).is_file():
+        return path
+    if name in shipped():
+        return shipped_folder() / name
+    if path.exists():
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", "Give a checkpoint's folder")
+    known = ", ".join(shipped()) or "none"
+    raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a checkpoint's config.json, of a version that is understood.
+
+    Raises:
+        CheckpointError: it cannot be read or is of another version.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        version = config["format_version"]
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}", "Get the checkpoint again") from None
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} is damaged", "Get the checkpoint again") from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}; this adaptgen reads {FORMAT_VERSION}", "Update adaptgen"
+        )
+    return config
+
+
+def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
+    """Load a checkpoint for use on the CPU in float32.
+
+    Args:
+        name: a folder or a shipped name.
+        domain: what it must be for; any if not given.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another domain; says which tensor or file.
+    """
+    folder = find_checkpoint(name)
+    config = read_config(folder)
+    try:
+        own_domain = domains.get(config["domain"])
+        model_config = ModelConfig.model_validate(config["model"])
+        options, fingerprint = config["tokenizer"], config["tokenizer_fingerprint"]
+        if domain is not None and own_domain is not domain:
+            raise CheckpointError(
+                f"checkpoint {name} is for {own_domain.name}, not for {domain.name}", "Give another with --checkpoint"
+            )
+        tokenizer = own_domain.tokenizer_type.load(folder, options)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again") from None
+    if tokenizer.fingerprint != fingerprint:
+        raise CheckpointError(
+            f"{folder} was trained on tokens {fingerprint}; this adaptgen makes {tokenizer.fingerprint}",
+            "Use the adaptgen version it was trained with, or train again",
+        )
+    model = Transformer(model_config, tokenizer.vocab_sizes)
+    load_weights(model, folder / WEIGHTS)
+    metrics_file = folder / METRICS
+    metrics = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.is_file() else {}
+    return Checkpoint(own_domain, tokenizer, model.eval(), metrics, name=folder.name)
+
+
+def load_weights(model: torch.nn.Module, path: Path, *, prefix: str = "") -> None:
+    """Copy a safetensors file into a model, after checking every name and shape."""
+    expected = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = {name.removeprefix(prefix) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+            for name in sorted(expected.keys() ^ names):
+                side = "lacks" if name in expected else "has an unknown"
+                raise CheckpointError(f"{path} {side} tensor {name!r}", "Get the checkpoint again")
+            for name, parameter in expected.items():
+                shape = tuple(file.get_slice(prefix + name).get_shape())
+                if shape != tuple(parameter.shape):
+                    raise CheckpointError(
+                        f"{path}: tensor {name!r} has shape {list(shape)}, the model wants {list(parameter.shape)}",
+                        "Get the checkpoint again",
+                    )
+            state = {name: file.get_tensor(prefix + name).to(expected[name].dtype) for name in expected}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}", "Get the checkpoint again") from None
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: tensor {name!r} is not finite", "Get the checkpoint again")
+    model.load_state_dict(state)
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder anew, so that there is never half of it: yields a temporary one, then swaps them."""
+    partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
+    for path in (partial, old):
+        shutil.rmtree(path, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, card: str, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write the files of a checkpoint into an existing folder.
+
+    Args:
+        checkpoint: what to write.
+        folder: where; see `replace_folder` for writing atomically.
+        card: text of README.md.
+        dtype: of the weights on disk.
+    """
+    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in checkpoint.model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    config = {
+        "format_version": FORMAT_VERSION,
+        "domain": checkpoint.domain.name,
+        "model": checkpoint.model.config.model_dump(mode="json"),
+        "tokenizer": checkpoint.tokenizer.to_options(),
+        "tokenizer_fingerprint": checkpoint.tokenizer.fingerprint,
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / METRICS).write_text(json.dumps(checkpoint.metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    checkpoint.tokenizer.save(folder)

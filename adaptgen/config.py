@@ -1,0 +1,239 @@
+"""What a recipe may say: the schema of every setting, checked before anything heavy is loaded.
+
+A recipe is one complete YAML file. `load_recipe` reads it, applies `key.path=value` overrides and checks all of
+it; a mistake names the key, the value and the nearest valid key. This module imports no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adaptgen.errors import RecipeError
+
+__all__ = ["DataConfig", "ModelConfig", "Recipe", "ShortcutConfig", "SourceConfig", "TrainingConfig", "load_recipe"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and no key that is not declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ShortcutConfig(Settings):
+    """Layerwise attention shortcuts in the last block (arXiv:2409.10870)."""
+
+    place: Literal["add", "replace"] = "add"
+    """Beside the last block's self-attention, or instead of it (its own input is then one more depth)."""
+    feature_map: Literal["linear", "mlp"] = "linear"
+    """How an earlier layer's output becomes keys and values: one projection per depth, or an MLP per depth
+    followed by a projection that all depths share."""
+    map_dim: int | None = Field(default=None, ge=8)
+    """Hidden width of the MLP maps; half the model width if not given."""
+    depths: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Which depths are read: 0 is the embedding, i the output of block i. All below the last block if not given."""
+
+
+class ModelConfig(Settings):
+    """Shape of the transformer; the vocabulary comes from the tokenizer."""
+
+    num_layers: int = Field(ge=1, le=200)
+    num_heads: int = Field(ge=1)
+    model_dim: int = Field(ge=8)
+    mlp_dim: int | None = Field(default=None, ge=8)
+    """Hidden width of the blocks' MLPs; four times the model width if not given."""
+    attention_window: int = Field(ge=2)
+    """How many frames a query sees, its own included. Longer input is read through a sliding window."""
+    shortcut: ShortcutConfig | None = ShortcutConfig()
+    """None gives a plain GPT."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.model_dim % (2 * self.num_heads):
+            raise ValueError(
+                f"model_dim {self.model_dim} is not a multiple of 2 * num_heads ({2 * self.num_heads}), "
+                "which rotary positions need"
+            )
+        if self.shortcut is not None:
+            if self.num_layers < 2:
+                raise ValueError("a shortcut needs num_layers of 2 or more")
+            depths = self.shortcut.depths
+            if depths is not None and (not depths or sorted(set(depths)) != list(depths)):
+                raise ValueError(f"shortcut.depths {list(depths)} must be increasing and not empty")
+            if depths is not None and depths[-1] > self.num_layers - 2:
+                raise ValueError(
+                    f"shortcut.depths has {depths[-1]}, but the deepest layer below the last block's input "
+                    f"is {self.num_layers - 2}"
+                )
+        return self
+
+
+class SourceConfig(Settings):
+    """One folder of a corpus and how often it is drawn from."""
+
+    path: str = "."
+    """Relative to the data folder."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of training sequences, relative to the other sources."""
+
+
+class DataConfig(Settings):
+    """Where training data lies and how it is prepared."""
+
+    folder: str
+    """Replaced by --data; a name below the installed examples if it does not exist as a path."""
+    sources: tuple[SourceConfig, ...] = (SourceConfig(),)
+    validation_share: float = Field(default=0.05, ge=0, lt=0.5)
+    test_share: float = Field(default=0.05, ge=0, lt=0.5)
+    """Used where a source has no train/, validation/ and test/ folders of its own: files are then dealt out by
+    a hash of their content, so that copies of a file stay on one side."""
+
+
+class TrainingConfig(Settings):
+    """One training run."""
+
+    max_steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    seq_len: int = Field(ge=8)
+    """Frames per training sequence."""
+    learning_rate: float = Field(gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    decay_share: float = Field(default=0.3, ge=0, le=1)
+    """The last part of the run over which the learning rate falls to zero; before it, it is constant, so that
+    a run can be made longer without starting again (arXiv:2405.18392)."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    beta2: float = Field(default=0.95, gt=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    validate_every: int = Field(default=100, ge=1)
+    validation_batches: int = Field(default=16, ge=1)
+    """Of each source."""
+    augment: bool = True
+    """Let the domain vary its documents (for music: transposition and instruments)."""
+    compile: bool = False
+    """torch.compile: faster steps after a minute of warm-up; needs a C++ compiler on CPU."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads; torch's own choice if not given."""
+
+
+class Recipe(Settings):
+    """Everything that `adaptgen train` needs to know."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Default name of the run's folder."""
+    domain: str
+    init_from: str | None = None
+    """A checkpoint to start from: a shipped name or a folder."""
+    tokenizer: dict[str, Any] = {}
+    """Options of the domain's tokenizer, checked by the domain."""
+    model: ModelConfig | None = None
+    """Must be left out with `init_from`, which brings its own."""
+    data: DataConfig
+    training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if (self.model is None) == (self.init_from is None):
+            raise ValueError("give either model or init_from, not both and not neither")
+        return self
+
+
+def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, override and check a recipe.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.path=value` strings; the value is read as YAML. A value of `null` removes the key.
+
+    Returns:
+        The checked recipe.
+
+    Raises:
+        RecipeError: the file cannot be read, is not YAML, or has a wrong key or value; names all three.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}", "See `adaptgen recipes ls`") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path} is not a text file", "A recipe is a YAML file in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}" if mark is not None else ""
+        reason = getattr(error, "problem", None) or "syntax error"
+        raise RecipeError(f"{path} is not valid YAML{place}: {reason}", "Mend that line") from None
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} holds no settings", "A recipe is a YAML mapping; see `adaptgen recipes cat music`")
+    for override in overrides:
+        _apply_override(content, override)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_explain(error)}", "See `adaptgen recipes cat music` for a complete one") from None
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    key_path, separator, text = override.partition("=")
+    if not separator or not key_path:
+        raise RecipeError(f"--set {override!r} has no '='", "Write --set training.max_steps=500")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {override!r}: the value is not valid YAML", "Quote it") from None
+    keys = key_path.split(".")
+    node: Any = content
+    for depth, key in enumerate(keys):
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise RecipeError(
+                    f"--set {override!r}: {'.'.join(keys[:depth])} is a list of {len(node)} and has no item {key!r}",
+                    "Use an index from 0",
+                )
+            key = int(key)
+        elif not isinstance(node, dict):
+            raise RecipeError(f"--set {override!r}: {'.'.join(keys[:depth])} is a single value", "Shorten the path")
+        if depth == len(keys) - 1:
+            if value is None and isinstance(node, dict):
+                node.pop(key, None)
+            else:
+                node[key] = value
+        elif isinstance(node, dict):
+            node = node.setdefault(key, {})
+        else:
+            node = node[key]
+
+
+def _explain(error: ValidationError) -> str:
+    """One sentence for the first mistake, with the nearest valid key if a key is unknown."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        valid = _valid_keys(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.0)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {place!r} (value {first['input']!r}){hint}"
+    if first["type"] == "missing":
+        return f"key {place!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    if isinstance(first["input"], dict):
+        return f"{place}: {message}"
+    return f"{place} is {first['input']!r}: {message[0].lower() + message[1:]}"
+
+
+def _valid_keys(location: Sequence[str | int]) -> list[str]:
+    """Keys that the schema knows at a place in the recipe."""
+    node: Any = Recipe
+    for part in location:
+        if isinstance(part, str):
+            node = node.model_fields[part].annotation
+        while not (isinstance(node, type) and issubclass(node, Settings)):
+            node = next(arg for arg in get_args(node) if arg is not type(None) and arg is not Ellipsis)
+    return list(node.model_fields)

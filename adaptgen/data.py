@@ -1,0 +1,263 @@
+"""Token shards: a corpus tokenised once, memory-mapped, and drawn from in a seeded order.
+
+A shard is `<split>.bin`, uint16 `[K, n]`, beside `<split>.json` with the documents' offsets and what it was made
+from. It lies in a cache folder named by a hash of the tokenizer and of every file's content, so that it is made
+again when, and only when, something changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from adaptgen.config import DataConfig, SourceConfig
+from adaptgen.domains.base import Domain, Tokenizer
+from adaptgen.errors import AdaptgenError, InputFileError
+
+__all__ = ["SPLITS", "BatchSampler", "Shard", "Skipped", "cache_folder", "find_files", "prepare", "split_files"]
+
+SPLITS = ("train", "validation", "test")
+SHARD_VERSION = 1
+FILES_PER_TASK = 8
+
+Skipped = tuple[str, str]
+"""A file that could not be used, and why."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One split of one source.
+
+    Attributes:
+        tokens: uint16 `[K, n]`, memory-mapped.
+        offsets: where each document begins, and n at the end.
+    """
+
+    tokens: np.ndarray
+    offsets: list[int]
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.offsets) - 1
+
+    def documents(self) -> Iterator[np.ndarray]:
+        """int64 `[K, T]` of each document."""
+        for start, stop in zip(self.offsets, self.offsets[1:], strict=False):
+            yield self.tokens[:, start:stop].astype(np.int64)
+
+
+def cache_folder() -> Path:
+    """Where shards are kept: $ADAPTGEN_CACHE, else $XDG_CACHE_HOME/adaptgen, else ~/.cache/adaptgen."""
+    if own := os.environ.get("ADAPTGEN_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptgen"
+
+
+def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Every file below a folder that has one of the suffixes, sorted; hidden ones are left out."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            Path(parent) / name
+            for name in sorted(names)
+            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
+        ]
+    return found
+
+
+def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> dict[str, list[tuple[Path, str]]]:
+    """Files of each split with the hash of their content.
+
+    Folders named train, validation and test are taken as they are. Otherwise files are dealt out by their hash:
+    the same file always falls on the same side, and copies of it with it.
+    """
+    if (folder / "train").is_dir():
+        return {split: _hashed(find_files(folder / split, suffixes)) for split in SPLITS}
+    files = _hashed(find_files(folder, suffixes))
+    digests = sorted({digest for _, digest in files})
+    shares = {"validation": config.validation_share, "test": config.test_share}
+    side, taken = {}, 0
+    for split, share in shares.items():
+        count = min(round(share * len(digests)) or int(share > 0), max(0, len(digests) - taken - 1))
+        side.update(dict.fromkeys(digests[taken : taken + count], split))
+        taken += count
+    return {split: [item for item in files if side.get(item[1], "train") == split] for split in SPLITS}
+
+
+def _hashed(files: list[Path]) -> list[tuple[Path, str]]:
+    result = []
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                result.append((path, hashlib.file_digest(file, "sha256").hexdigest()))
+        except OSError:
+            # The reader will say what is wrong with it.
+            result.append((path, hashlib.sha256(str(path).encode()).hexdigest()))
+    return result
+
+
+def prepare(
+    domain: Domain,
+    tokenizer: Tokenizer,
+    source: SourceConfig,
+    config: DataConfig,
+    root: Path,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    num_workers: int | None = None,
+) -> tuple[dict[str, Shard], list[Skipped]]:
+    """Tokenise one source, or find it in the cache.
+
+    Args:
+        domain, tokenizer: whose files these are.
+        source, config: which folder below `root`, and how to split it.
+        root: the data folder.
+        on_progress: called with files done and files in all.
+        num_workers: processes; one per CPU if not given.
+
+    Returns:
+        A shard per split that has documents, and the files that were skipped.
+
+    Raises:
+        InputFileError: the folder is not there or holds no usable file.
+    """
+    folder = root / source.path
+    if not folder.is_dir():
+        raise InputFileError(f"{folder} is not a folder", "Give one with --data")
+    splits = split_files(folder, domain.suffixes, config)
+    total = sum(len(files) for files in splits.values())
+    if not total:
+        kinds = ", ".join(domain.suffixes)
+        raise InputFileError(f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data")
+    # Names count as well as content: they decide, for one, which files get training variants.
+    names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
+    key = hashlib.sha256(json.dumps([SHARD_VERSION, domain.name, tokenizer.fingerprint, names]).encode()).hexdigest()
+    target = cache_folder() / "shards" / key[:32]
+    skipped_file = target / "skipped.json"
+    if not skipped_file.exists():
+        _tokenize(domain, tokenizer, splits, target, on_progress=on_progress, num_workers=num_workers)
+    shards = {}
+    for split in SPLITS:
+        info = json.loads((target / f"{split}.json").read_text())
+        if len(info["offsets"]) > 1:
+            path, shape = target / f"{split}.bin", (len(tokenizer.vocab_sizes), info["offsets"][-1])
+            shards[split] = Shard(np.memmap(path, np.uint16, "r", shape=shape), info["offsets"])
+    skipped = [tuple(item) for item in json.loads(skipped_file.read_text())]
+    if "train" not in shards:
+        reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
+        raise InputFileError(f"{folder} has no file that can be trained on{reason}", "Give another folder with --data")
+    return shards, skipped
+
+
+def _read_files(
+    domain: Domain, tokenizer: Tokenizer, paths: list[Path], is_training: bool
+) -> list[list[np.ndarray] | str]:
+    results: list[list[np.ndarray] | str] = []
+    for path in paths:
+        try:
+            documents = domain.read_documents(path, tokenizer, is_training=is_training)
+            results.append([document.astype(np.uint16) for document in documents])
+        except AdaptgenError as error:
+            results.append(str(error))
+    return results
+
+
+def _tokenize(
+    domain: Domain,
+    tokenizer: Tokenizer,
+    splits: dict[str, list[tuple[Path, str]]],
+    target: Path,
+    *,
+    on_progress: Callable[[int, int], None],
+    num_workers: int | None,
+) -> None:
+    assert max(tokenizer.vocab_sizes) <= 2**16, "shards hold 16-bit tokens"
+    target.mkdir(parents=True, exist_ok=True)
+    total, done = sum(len(files) for files in splits.values()), 0
+    skipped: list[Skipped] = []
+    workers = min(num_workers or os.cpu_count() or 1, max(1, total // FILES_PER_TASK))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for split, files in splits.items():
+            paths = [path for path, _ in files]
+            tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
+            futures = [pool.submit(_read_files, domain, tokenizer, task, split == "train") for task in tasks]
+            offsets, partial = [0], target / f"{split}.bin.partial"
+            documents: list[np.ndarray] = []
+            for task, future in zip(tasks, futures, strict=True):
+                try:
+                    results = future.result()
+                except BrokenProcessPool:
+                    raise InputFileError(
+                        f"one of the files from {task[0]} to {task[-1]} ended the process that read it", "Remove it"
+                    ) from None
+                for path, result in zip(task, results, strict=True):
+                    if isinstance(result, str):
+                        skipped.append((str(path), result))
+                        continue
+                    documents += result
+                    for document in result:
+                        offsets.append(offsets[-1] + document.shape[1])
+                done += len(task)
+                on_progress(done, total)
+            if documents:
+                np.concatenate(documents, axis=1).tofile(partial)
+                partial.replace(target / f"{split}.bin")
+            _write_json(target / f"{split}.json", {"offsets": offsets, "tokenizer": tokenizer.fingerprint})
+    _write_json(target / "skipped.json", skipped)
+
+
+def _write_json(path: Path, content: object) -> None:
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(content))
+    partial.replace(path)
+
+
+class BatchSampler:
+    """Training batches that depend on the seed and the step alone, so that a resumed run sees the same ones.
+
+    A sequence is a random stretch of a source's documents laid end to end; a source is drawn by its weight.
+
+    Args:
+        shards: one per source.
+        weights: of the sources.
+        batch_size, seq_len: shape of a batch.
+        seed: with the step, decides everything.
+        vary: called with a sequence `[K, T]` and a random generator; returns a variation of it.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        weights: Sequence[float],
+        *,
+        batch_size: int,
+        seq_len: int,
+        seed: int,
+        vary: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+    ) -> None:
+        self.shards, self.vary = shards, vary
+        self.weights = np.asarray(weights) / np.sum(weights)
+        self.batch_size, self.seq_len, self.seed = batch_size, seq_len, seed
+
+    def batch(self, step: int) -> np.ndarray:
+        """int64 `[B, K, T + 1]`; a source shorter than that is repeated."""
+        rng = np.random.default_rng((self.seed, step))
+        sequences = []
+        for source in rng.choice(len(self.shards), size=self.batch_size, p=self.weights):
+            tokens, length = self.shards[source].tokens, self.seq_len + 1
+            start = rng.integers(0, max(1, tokens.shape[1] - length + 1))
+            sequence = np.asarray(tokens[:, start : start + length], dtype=np.int64)
+            if sequence.shape[1] < length:
+                sequence = np.tile(sequence, -(-length // sequence.shape[1]))[:, :length]
+            sequences.append(sequence if self.vary is None else self.vary(sequence, rng))
+        return np.stack(sequences)

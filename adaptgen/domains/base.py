@@ -1,0 +1,170 @@
+"""What a domain offers to the rest of adaptgen. Music, and whatever else there is, look alike from here.
+
+Everything outside a domain's folder knows these classes and `adaptgen.domains` only. Adding a domain is adding a
+folder with a `DOMAIN` in it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+__all__ = ["Continuation", "ContinuationRequest", "Domain", "Grammar", "Prompt", "Tokenizer"]
+
+
+class Tokenizer(ABC):
+    """Turns the domain's material into frames of K tokens. What it takes and gives is the domain's own affair."""
+
+    begin: int
+    """The token that begins a document, in every stream."""
+    unit_name: ClassVar[str]
+    """What a musician or reader counts in place of tokens: note, second, character."""
+
+    @property
+    @abstractmethod
+    def vocab_sizes(self) -> tuple[int, ...]:
+        """Number of tokens of each stream."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever the same material would give other tokens."""
+
+    @abstractmethod
+    def count_units(self, tokens: np.ndarray) -> int:
+        """How many units `[K, T]` tokens hold."""
+
+    @abstractmethod
+    def describe(self, tokens: np.ndarray) -> list[str]:
+        """A readable name for each frame of `[K, T]` tokens."""
+
+    @abstractmethod
+    def to_options(self) -> dict[str, Any]:
+        """What `from_options` needs to make this tokenizer again."""
+
+    @classmethod
+    @abstractmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        """Make one from a recipe's `tokenizer` section.
+
+        Raises:
+            RecipeError: an option is unknown or out of range.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer's own files into a checkpoint's folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, options: dict[str, Any]) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointError: the files are missing, damaged or of another version.
+        """
+
+
+class Grammar(ABC):
+    """Which frame may come next in one continuation. A fresh one per continuation; it is told every frame drawn."""
+
+    @property
+    @abstractmethod
+    def is_done(self) -> bool:
+        """Whether the continuation is complete."""
+
+    @abstractmethod
+    def allowed(self) -> np.ndarray:
+        """bool `[K, V]`: the tokens that are legal next; at least one per stream. Only valid until `accept`."""
+
+    @abstractmethod
+    def accept(self, frame: np.ndarray) -> None:
+        """Go on by one frame, int `[K]`, which `allowed` must hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuationRequest:
+    """What the user wants, in the domain's units. A domain refuses what it has no meaning for."""
+
+    bars: int | None = None
+    seconds: float | None = None
+    from_bar: int | None = None
+    """Cut the prompt at the end of this bar, counted from 1, before going on."""
+    new_only: bool = False
+    """Give the new part alone."""
+    sound: bool = True
+    """Render sound beside the domain's own file, where that is a separate thing."""
+    soundfont: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """A finished continuation."""
+
+    files: dict[str, bytes]
+    """Content by suffix, such as `.mid` and `.wav`, ready to write."""
+    summary: dict[str, int | float | str] = field(default_factory=dict)
+    """What was made, for people and for `--json`, in the order to show it."""
+
+
+class Prompt(ABC):
+    """One input, read and cut, together with the request."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> np.ndarray:
+        """int64 `[K, T]`, T >= 1, the begin token first if the whole input is in it."""
+
+    @abstractmethod
+    def new_grammar(self) -> Grammar:
+        """The rules for one continuation of this prompt."""
+
+    @abstractmethod
+    def complete(self, new_tokens: np.ndarray) -> Continuation:
+        """Join `[K, T]` tokens that the grammar has accepted to the input, which stays as it is."""
+
+
+class Domain(ABC):
+    """A kind of material: its files, tokens, rules and measures."""
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    """Of files that it reads, lower case with the dot."""
+    tokenizer_type: ClassVar[type[Tokenizer]]
+
+    @abstractmethod
+    def read_documents(self, path: Path, tokenizer: Tokenizer, *, is_training: bool) -> Sequence[np.ndarray]:
+        """Tokens `[K, T]` of a corpus file, each beginning with the begin token.
+
+        Args:
+            path: the file.
+            tokenizer: of this domain.
+            is_training: whether variants that only training should see may be added.
+
+        Raises:
+            InputFileError: the file cannot be used; the message is shown beside the file's name.
+        """
+
+    @abstractmethod
+    def augment(self, tokens: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
+        """A variation of a training sequence `[K, T]`, of the same length; may span several documents."""
+
+    @abstractmethod
+    def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
+        """Read a file to be continued.
+
+        Args:
+            path: the file.
+            tokenizer: of this domain.
+            request: how to cut it and how much to add.
+            window: the model's attention window; tokens further back need not be made.
+
+        Raises:
+            InputFileError: the file cannot be read or continued.
+            UsageError: the request makes no sense for this domain or this file.
+        """

@@ -1,0 +1,101 @@
+"""MIDI files as training documents, and how they are varied."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from adaptgen.domains.music.grid import Grid, estimate_phase
+from adaptgen.domains.music.song import Part, Song, read_song
+from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames
+from adaptgen.errors import InputFileError
+
+__all__ = ["augment", "grid_of", "read_documents", "tokenize_bars"]
+
+GENERAL_MIDI_DRUMS = {22: 42, 26: 46}
+"""Hi-hat edges of Roland drum kits, which General MIDI lacks, and the hi-hat sounds it has instead."""
+MAX_BARS = 20_000
+MERGED_SHARE = 3
+"""One in so many files with several parts of one program is also learned with those parts merged into one, as a
+pianist's single track is."""
+LARGEST_SHIFT = 6
+PIANO_PITCHES = (21, 108)
+NEW_PROGRAMS_SHARE = 0.25
+"""How often the programs of a training document are exchanged for random ones, so that the model reads a program
+token as a part's name and meets all of them."""
+
+
+def grid_of(song: Song) -> Grid:
+    """The song's bars in steps, shifted to where its notes stand."""
+    starts = [note.start for part in song.parts for note in part.notes]
+    return Grid(song.bars, phase=estimate_phase(starts, song.bars))
+
+
+def tokenize_bars(
+    parts: list[Part], grid: Grid, tokenizer: MusicTokenizer, *, first_bar: int, stop_bar: int
+) -> np.ndarray:
+    """Tokens `[1, T]` of a range of bars of some parts, without the begin token."""
+    names = PartNames(parts)
+    notes = {token: [] for token in names.tokens}
+    for part, token in zip(parts, names.token_of, strict=True):
+        if token == DRUMS:
+            notes[token].extend(n._replace(pitch=GENERAL_MIDI_DRUMS.get(n.pitch, n.pitch)) for n in part.notes)
+        else:
+            notes[token].extend(part.notes)
+    voices = [(token, grid.quantize(notes[token])) for token in names.tokens]
+    return tokenizer.encode(voices, grid=grid, first_bar=first_bar, stop_bar=stop_bar)
+
+
+def read_documents(path: Path, tokenizer: MusicTokenizer, *, is_training: bool) -> list[np.ndarray]:
+    """The song of a file as tokens; for training sometimes a second time with parts merged."""
+    song = read_song(path)
+    grid = grid_of(song)
+    starts = [grid.place(note.start)[0] for part in song.parts for note in part.notes]
+    first_bar, stop_bar = min(starts), max(starts) + 1
+    if stop_bar - first_bar > MAX_BARS:
+        raise InputFileError(f"{path} has {stop_bar - first_bar} bars; {MAX_BARS} are read")
+    variants = [song.parts]
+    merged = _merge_same_programs(song.parts)
+    digest = hashlib.sha256(path.name.encode()).digest()
+    if is_training and len(merged) < len(song.parts) and digest[0] % MERGED_SHARE == 0:
+        variants.append(merged)
+    begin = np.array([[tokenizer.begin]], dtype=np.int64)
+    documents = [
+        tokenize_bars(parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar) for parts in variants
+    ]
+    return [np.concatenate([begin, tokens], axis=1) for tokens in documents]
+
+
+def _merge_same_programs(parts: list[Part]) -> list[Part]:
+    merged: dict[int, Part] = {}
+    for part in parts:
+        key = -1 if part.is_drums else part.program
+        target = merged.setdefault(key, Part(part.track, part.channel, part.program))
+        target.notes.extend(part.notes)
+    return list(merged.values())
+
+
+def augment(tokens: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Generator) -> np.ndarray:
+    """Transpose each document in a training sequence, and now and then exchange its programs.
+
+    Drums keep their pitches and their program. A shift is drawn from those of at most a tritone that keep every
+    note on a piano's keys (or within the range the document has already). Tempo is no token, so playing faster or
+    slower would change nothing.
+    """
+    row = tokens[0].copy()
+    first_pitch, first_program = tokenizer.ids["Pitch_0"], tokenizer.ids["Program_0"]
+    starts = np.flatnonzero(row == tokenizer.begin)
+    for segment in np.split(row, starts[starts > 0]):
+        is_pitch = tokenizer.kinds[segment] == "Pitch"
+        if is_pitch.any():
+            pitches = segment[is_pitch] - first_pitch
+            down = max(-LARGEST_SHIFT, min(0, PIANO_PITCHES[0] - int(pitches.min())))
+            up = min(LARGEST_SHIFT - 1, max(0, PIANO_PITCHES[1] - int(pitches.max())))
+            segment[is_pitch] += rng.integers(down, up + 1)
+        if rng.random() < NEW_PROGRAMS_SHARE:
+            is_program = (segment >= first_program) & (segment < first_program + NUM_PROGRAMS)
+            names = rng.permutation(NUM_PROGRAMS)
+            segment[is_program] = first_program + names[segment[is_program] - first_program]
+    return row[None]

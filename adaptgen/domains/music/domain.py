@@ -1,0 +1,35 @@
+"""The music domain: what `adaptgen.domains.base` asks for, answered by the modules beside this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from adaptgen.domains.base import ContinuationRequest, Domain, Prompt, Tokenizer
+from adaptgen.domains.music import corpus
+from adaptgen.domains.music.tokenizer import MusicTokenizer
+
+__all__ = ["DOMAIN"]
+
+
+class MusicDomain(Domain):
+    """Standard MIDI Files."""
+
+    name = "music"
+    suffixes = (".mid", ".midi")
+    tokenizer_type = MusicTokenizer
+
+    def read_documents(self, path: Path, tokenizer: Tokenizer, *, is_training: bool) -> list[np.ndarray]:
+        return corpus.read_documents(path, tokenizer, is_training=is_training)
+
+    def augment(self, tokens: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
+        return corpus.augment(tokens, tokenizer, rng)
+
+    def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
+        from adaptgen.domains.music.prompt import MusicPrompt
+
+        return MusicPrompt(path, tokenizer, request, window=window)
+
+
+DOMAIN = MusicDomain()

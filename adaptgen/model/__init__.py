@@ -1,0 +1,6 @@
+"""The transformer with layerwise attention shortcuts, and its cache. Knows tensors only."""
+
+from adaptgen.model.cache import Cache
+from adaptgen.model.transformer import Transformer
+
+__all__ = ["Cache", "Transformer"]

@@ -1,0 +1,61 @@
+"""Keys and values of past frames, for every block and for every depth that the shortcut reads.
+
+Each store is one preallocated buffer of twice the attention window. New frames are appended behind the old ones;
+when the buffer is full, the last window of frames moves to its front. So the frames in view are always one
+contiguous slice, nothing is reallocated, and memory stays the same however long the sequence grows. The price
+is one copied frame per new frame on average.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["Cache", "KeyValueStore"]
+
+
+class KeyValueStore:
+    """Keys and values of one attention, `[B, H, S, N, D]`: S frames in view, N depths per frame."""
+
+    def __init__(self, shape: tuple[int, int, int, int], *, window: int, dtype: torch.dtype, device: torch.device):
+        batch, heads, depths, head_dim = shape
+        self.window = window
+        self.keys = torch.zeros(batch, heads, 2 * window, depths, head_dim, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
+        self.end = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add T <= window frames; return views of all frames that these T may see."""
+        num_new = keys.shape[2]
+        assert num_new <= self.window, "longer input is fed in pieces"
+        if self.end + num_new > 2 * self.window:
+            kept = min(self.end, self.window)
+            for buffer in (self.keys, self.values):
+                buffer[:, :, :kept] = buffer[:, :, self.end - kept : self.end].clone()
+            self.end = kept
+        self.keys[:, :, self.end : self.end + num_new] = keys
+        self.values[:, :, self.end : self.end + num_new] = values
+        self.end += num_new
+        start = max(0, self.end - num_new - self.window + 1)
+        return self.keys[:, :, start : self.end], self.values[:, :, start : self.end]
+
+
+class Cache:
+    """The past of a batch of sequences, as `Transformer.new_cache` makes it.
+
+    Attributes:
+        blocks: one store per self-attention, N = 1.
+        shortcut: the store of the shortcut, N = number of depths; None for a plain model.
+        num_frames: frames seen so far, which is the rotary position of the next one.
+    """
+
+    def __init__(self, blocks: list[KeyValueStore | None], shortcut: KeyValueStore | None) -> None:
+        self.blocks = blocks
+        self.shortcut = shortcut
+        self.num_frames = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory held by all buffers."""
+        stores = [store for store in (*self.blocks, self.shortcut) if store is not None]
+        return sum(2 * store.keys.numel() * store.keys.element_size() for store in stores)

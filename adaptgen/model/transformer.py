@@ -1,0 +1,307 @@
+"""A decoder-only transformer whose last block also attends to its earlier layers.
+
+What is new here is `Shortcut`: the last block's queries attend to learned feature maps of the embedding and of
+every earlier block, at every past frame and every depth, in one softmax (Verma & Pilanci, "Adaptive Large
+Language Models By Layerwise Attention Shortcuts", arXiv:2409.10870). The rest is a pre-norm GPT with RMSNorm
+(arXiv:1910.07467), rotary positions (arXiv:2104.09864), tied embeddings, no biases but for the shortcut's keys,
+and sliding-window attention (arXiv:2004.05150), which is what lets a continuation go on without end in bounded
+memory.
+
+Input may be K parallel streams of tokens per frame (codebooks of an audio codec): their embeddings are summed
+and K heads predict the next frame (arXiv:2306.05284). Text and music have K = 1.
+
+Dimensions: B batch, T query frames, S key frames, N depths, L layers, H heads, D head width, C model width,
+K streams, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
+from torch import Tensor, nn
+
+from adaptgen.config import ModelConfig, ShortcutConfig
+from adaptgen.model.cache import Cache, KeyValueStore
+
+__all__ = ["Transformer"]
+
+ROPE_BASE = 10_000.0
+# Queries are attended in pieces, so that keys that a whole piece cannot see are never multiplied.
+QUERIES_PER_PIECE = 256
+
+
+def rotary_table(start: int, length: int, head_dim: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines `[T, D/2]` of frames start .. start + length - 1 (arXiv:2104.09864, eq. 34).
+
+    Angles are computed in float64: at frame 100,000 float32 would be off by a hundredth of a radian.
+    """
+    frequencies = ROPE_BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim)
+    frames = torch.arange(start, start + length, dtype=torch.float64, device=device)
+    angles = torch.outer(frames, frequencies)
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn `[..., T, (1s,) D]` by its frames' angles; the table must broadcast against x."""
+    cos, sin = rotary
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1).to(x.dtype)
+
+
+@lru_cache(maxsize=64)
+def band_mask(num_queries: int, num_keys: int, num_depths: int, window: int, device: torch.device) -> Tensor | None:
+    """Additive mask `[T, S * N]`: the T queries are the last of S frames, each sees `window` frames, its own last.
+
+    None if every query sees every key.
+    """
+    query = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None]
+    key = torch.arange(num_keys, device=device)[None, :]
+    visible = (key <= query) & (key > query - window)
+    if visible.all():
+        return None
+    mask = torch.zeros(num_queries, num_keys, device=device).masked_fill_(~visible, -torch.inf)
+    return mask.repeat_interleave(num_depths, dim=1)
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, *, window: int) -> Tensor:
+    """Causal sliding-window attention over past frames and, in each of them, over depths, in one softmax.
+
+    Args:
+        query: `[B, H, T, D]`, the last T of the S frames.
+        keys, values: `[B, H, S, N, D]`. Frames outside depths, so that any range of frames is one contiguous
+            block of keys: neither decoding from a cache nor the pieces below copy them.
+        window: how many frames a query sees, its own included.
+
+    Returns:
+        `[B, H, T, D]`.
+    """
+    num_queries, num_keys, num_depths = query.shape[2], keys.shape[2], keys.shape[3]
+    outputs = []
+    last = num_keys - num_queries
+    for piece in query.split(QUERIES_PER_PIECE, dim=2):
+        first = max(0, last - window + 1)
+        last += piece.shape[2]
+        mask = band_mask(piece.shape[2], last - first, num_depths, window, query.device)
+        outputs.append(
+            F.scaled_dot_product_attention(
+                piece,
+                keys[:, :, first:last].flatten(2, 3),
+                values[:, :, first:last].flatten(2, 3),
+                attn_mask=mask if mask is None else mask.to(query.dtype),
+            )
+        )
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the past frames of one layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads, self.window = config.num_heads, config.attention_window
+        self.qkv = nn.Linear(config.model_dim, 3 * config.model_dim, bias=False)
+        self.out = nn.Linear(config.model_dim, config.model_dim, bias=False)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], store: KeyValueStore | None) -> Tensor:
+        batch, length, width = x.shape
+        query, key, value = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        query, key = rotate(query, rotary), rotate(key, rotary)
+        keys, values = key.unsqueeze(3), value.unsqueeze(3)
+        if store is not None:
+            keys, values = store.append(keys, values)
+        mixed = attend(query, keys, values, window=self.window)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class Shortcut(nn.Module):
+    """Attention of the last block to feature maps of earlier layers (arXiv:2409.10870, section 3).
+
+    Depth i enters as f_i(norm(h_i)), h_0 the embedding and h_i the output of block i. A query at frame t sees
+    every depth of every frame up to t under one softmax, so a token can take what it needs from where it is
+    computed. Keys of all depths of a frame share that frame's rotary position.
+
+    Where this differs from the paper, because it was measured to be better (docs/LOG.md): the maps are
+    normalised, and with `feature_map="linear"` each depth has its own key and value projection in place of an
+    MLP with shared projections. The key projections have a bias, by which a head can prefer a depth as such.
+    """
+
+    def __init__(self, config: ModelConfig, shortcut: ShortcutConfig) -> None:
+        super().__init__()
+        width = config.model_dim
+        self.num_heads, self.window = config.num_heads, config.attention_window
+        self.depths = shortcut_depths(config, shortcut)
+        num_depths = len(self.depths)
+        self.query = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.input_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(num_depths))
+        self.key_bias = nn.Parameter(torch.zeros(num_depths, width))
+        if shortcut.feature_map == "linear":
+            self.maps = nn.ModuleList(nn.Linear(width, 2 * width, bias=False) for _ in range(num_depths))
+            self.key_value = None
+        else:
+            map_dim = shortcut.map_dim or width // 2
+            self.maps = nn.ModuleList(
+                nn.Sequential(MLP(width, map_dim), nn.RMSNorm(width)) for _ in range(num_depths)
+            )
+            self.key_value = nn.Linear(width, 2 * width, bias=False)
+
+    def forward(
+        self, x: Tensor, layers: list[Tensor], rotary: tuple[Tensor, Tensor], store: KeyValueStore | None
+    ) -> Tensor:
+        batch, length, width = x.shape
+        query = self.query(x).view(batch, length, self.num_heads, -1).transpose(1, 2)
+        features = [
+            feature_map(norm(layers[depth]))
+            for depth, norm, feature_map in zip(self.depths, self.input_norms, self.maps, strict=True)
+        ]
+        stacked = torch.stack(features, dim=2)
+        if self.key_value is not None:
+            stacked = self.key_value(stacked)
+        key, value = stacked.split(width, dim=-1)
+        key = key + self.key_bias
+        shape = (batch, length, len(self.depths), self.num_heads, -1)
+        key, value = (part.view(shape).permute(0, 3, 1, 2, 4) for part in (key, value))
+        cos, sin = rotary
+        query = rotate(query, rotary)
+        keys = rotate(key, (cos.unsqueeze(1), sin.unsqueeze(1)))
+        values = value
+        if store is not None:
+            keys, values = store.append(keys, values)
+        mixed = attend(query, keys, values, window=self.window)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+def shortcut_depths(config: ModelConfig, shortcut: ShortcutConfig) -> tuple[int, ...]:
+    """Depths that the last block reads; with `replace`, its own input is one of them."""
+    depths = shortcut.depths if shortcut.depths is not None else tuple(range(config.num_layers - 1))
+    return (*depths, config.num_layers - 1) if shortcut.place == "replace" else depths
+
+
+class MLP(nn.Module):
+    """Two linear maps with a GELU between them."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.gelu(self.up(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP; the last block of a shortcut model also reads the earlier layers."""
+
+    def __init__(self, config: ModelConfig, *, shortcut: ShortcutConfig | None, dropout: float) -> None:
+        super().__init__()
+        width = config.model_dim
+        replaced = shortcut is not None and shortcut.place == "replace"
+        self.attention = None if replaced else SelfAttention(config)
+        self.attention_norm = None if replaced else nn.RMSNorm(width)
+        self.shortcut = None if shortcut is None else Shortcut(config, shortcut)
+        self.shortcut_norm = None if shortcut is None else nn.RMSNorm(width)
+        self.mlp = MLP(width, config.mlp_dim or 4 * width)
+        self.mlp_norm = nn.RMSNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        layers: list[Tensor],
+        rotary: tuple[Tensor, Tensor],
+        store: KeyValueStore | None,
+        shortcut_store: KeyValueStore | None,
+    ) -> Tensor:
+        if self.attention is not None:
+            x = x + self.dropout(self.attention(self.attention_norm(x), rotary, store))
+        if self.shortcut is not None:
+            x = x + self.dropout(self.shortcut(self.shortcut_norm(x), layers, rotary, shortcut_store))
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Transformer(nn.Module):
+    """The model, with or without shortcuts; training, scoring, prefill and decoding all call `forward`.
+
+    Args:
+        config: shape of the model.
+        vocab_sizes: number of tokens of each of the K streams.
+        dropout: on the residual branches, in training mode only.
+    """
+
+    def __init__(self, config: ModelConfig, vocab_sizes: tuple[int, ...], *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config, self.vocab_sizes = config, tuple(vocab_sizes)
+        width, last = config.model_dim, config.num_layers - 1
+        self.embeddings = nn.ModuleList(nn.Embedding(size, width) for size in vocab_sizes)
+        self.blocks = nn.ModuleList(
+            Block(config, shortcut=config.shortcut if depth == last else None, dropout=dropout)
+            for depth in range(config.num_layers)
+        )
+        self.norm = nn.RMSNorm(width)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Normal weights of 0.02; what writes to the residual stream is scaled down by depth (GPT-2)."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2 or name.endswith("key_bias"):
+                continue
+            if ".maps." in name:
+                std = 1 / math.sqrt(parameter.shape[1])
+            elif name.endswith(("out.weight", "down.weight")):
+                std = 0.02 / math.sqrt(2 * self.config.num_layers)
+            else:
+                std = 0.02
+            nn.init.normal_(parameter, std=std)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def new_cache(self, batch_size: int) -> Cache:
+        """An empty cache for `batch_size` sequences, on the model's device and in its dtype."""
+        weight = self.embeddings[0].weight
+        config, last = self.config, self.blocks[-1]
+
+        def store(num_depths: int) -> KeyValueStore:
+            shape = (batch_size, config.num_heads, num_depths, config.model_dim // config.num_heads)
+            return KeyValueStore(shape, window=config.attention_window, dtype=weight.dtype, device=weight.device)
+
+        blocks = [store(1) if block.attention is not None else None for block in self.blocks]
+        return Cache(blocks, None if last.shortcut is None else store(len(last.shortcut.depths)))
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """Predict the frame after each given frame.
+
+        Args:
+            tokens: int64 `[B, K, T]`.
+            cache: the past, which `tokens` go on from; they are added to it. Without it, `tokens` are a whole
+                sequence. Feeding a sequence in any pieces through a cache gives the logits of feeding it whole.
+
+        Returns:
+            Logits float `[B, K, T, V]`, V the largest vocabulary; those a smaller one lacks are -inf.
+        """
+        window = self.config.attention_window
+        if cache is not None and tokens.shape[2] > window:
+            return torch.cat([self(piece, cache) for piece in tokens.split(window, dim=2)], dim=2)
+        length = tokens.shape[2]
+        start = 0 if cache is None else cache.num_frames
+        head_dim = self.config.model_dim // self.config.num_heads
+        rotary = rotary_table(start, length, head_dim, device=tokens.device)
+        x = sum(embedding(tokens[:, stream]) for stream, embedding in enumerate(self.embeddings))
+        layers = [x]
+        for depth, block in enumerate(self.blocks):
+            store = None if cache is None else cache.blocks[depth]
+            x = block(x, layers, rotary, store, None if cache is None else cache.shortcut)
+            layers.append(x)
+        if cache is not None:
+            cache.num_frames += length
+        x = self.norm(x)
+        widest = max(self.vocab_sizes)
+        logits = [
+            F.pad(F.linear(x, embedding.weight), (0, widest - size), value=-torch.inf)
+            for embedding, size in zip(self.embeddings, self.vocab_sizes, strict=True)
+        ]
+        return torch.stack(logits, dim=1)

@@ -1,0 +1,211 @@
+"""The training loop. Every step depends on the recipe, the step number and the state alone, so a run that was
+stopped and resumed gives the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from adaptgen.checkpoint import Checkpoint, load_weights, replace_folder, save_checkpoint
+from adaptgen.config import Recipe
+from adaptgen.data import BatchSampler, Shard
+from adaptgen.errors import CheckpointError
+from adaptgen.training.schedule import learning_rate
+
+__all__ = ["Trainer", "Validation"]
+
+STATE, STATE_INFO = "training.safetensors", "training.json"
+VALIDATION_SEED = 1
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Loss on the validation split: mean over sources in nats per token, and each source's own, also per unit."""
+
+    nats_per_token: float
+    by_source: dict[str, dict[str, float]]
+
+
+class Trainer:
+    """One run: model, optimiser, data and where it stands.
+
+    Args:
+        recipe: what to do.
+        checkpoint: the model to train, with its domain and tokenizer.
+        shards: shards by split of each source, in the recipe's order.
+        folder: of the run; `last/` and `best/` are written below it.
+        card: text of the checkpoints' cards.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        checkpoint: Checkpoint,
+        shards: Sequence[dict[str, Shard]],
+        folder: Path,
+        *,
+        card: str,
+    ) -> None:
+        self.recipe, self.checkpoint, self.folder, self.card = recipe, checkpoint, folder, card
+        self.model = checkpoint.model
+        config, data = recipe.training, recipe.data
+        self.step, self.tokens_seen, self.best_loss = 0, 0, math.inf
+        decayed = [p for p in self.model.parameters() if p.dim() >= 2]
+        others = [p for p in self.model.parameters() if p.dim() < 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            betas=(0.9, config.beta2),
+            fused=True,
+        )
+        domain, tokenizer = checkpoint.domain, checkpoint.tokenizer
+        shape = {"batch_size": config.batch_size, "seq_len": config.seq_len}
+        self.batches = BatchSampler(
+            [source["train"] for source in shards],
+            [source.weight for source in data.sources],
+            seed=config.seed,
+            vary=(lambda tokens, rng: domain.augment(tokens, tokenizer, rng)) if config.augment else None,
+            **shape,
+        )
+        self.validation_batches = {
+            source.path: BatchSampler([split["validation"]], [1.0], seed=VALIDATION_SEED, **shape)
+            for source, split in zip(data.sources, shards, strict=True)
+            if "validation" in split
+        }
+        self._forward = torch.compile(self.model) if config.compile else self.model
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[dict[str, float]], None] = lambda record: None,
+        on_validation: Callable[[int, Validation], None] = lambda step, validation: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train from where the run stands.
+
+        Returns:
+            Whether the run is complete; False if it was asked to stop. Either way `last/` is written.
+        """
+        config = self.recipe.training
+        while self.step < config.max_steps and not should_stop():
+            on_step(self._train_step())
+            if self.step % config.validate_every == 0 or self.step == config.max_steps:
+                validation = self.validate()
+                on_validation(self.step, validation)
+                self._keep(validation)
+        self.save_last()
+        return self.step >= config.max_steps
+
+    def _train_step(self) -> dict[str, float]:
+        config, started = self.recipe.training, time.perf_counter()
+        # Dropout is the only thing that draws from torch's generator.
+        torch.manual_seed(config.seed * 1_000_003 + self.step)
+        rate = learning_rate(self.step, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        batch = torch.from_numpy(self.batches.batch(self.step))
+        loss = next_token_loss(self._forward(batch[:, :, :-1]), batch[:, :, 1:])
+        if not math.isfinite(loss.item()):
+            raise CheckpointError(
+                f"the loss is {loss.item()} at step {self.step}", "Lower training.learning_rate and start again"
+            )
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.tokens_seen += batch[:, 0, 1:].numel()
+        seconds = time.perf_counter() - started
+        return {
+            "step": self.step,
+            "loss": loss.item(),
+            "learning_rate": rate,
+            "grad_norm": float(norm),
+            "tokens": self.tokens_seen,
+            "tokens_per_second": batch[:, 0, 1:].numel() / seconds,
+        }
+
+    @torch.no_grad()
+    def validate(self) -> Validation:
+        """Loss on the same stretches of the validation split each time."""
+        self.model.eval()
+        tokenizer, by_source = self.checkpoint.tokenizer, {}
+        for name, batches in self.validation_batches.items():
+            nats, tokens, units = 0.0, 0, 0
+            for index in range(self.recipe.training.validation_batches):
+                batch = torch.from_numpy(batches.batch(index))
+                targets = batch[:, :, 1:]
+                nats += float(next_token_loss(self._forward(batch[:, :, :-1]), targets)) * targets.numel()
+                tokens += targets.numel()
+                units += sum(tokenizer.count_units(row.numpy()) for row in targets)
+            by_source[name] = {
+                "nats_per_token": nats / tokens,
+                f"bits_per_{tokenizer.unit_name}": nats / math.log(2) / max(1, units),
+            }
+        losses = [source["nats_per_token"] for source in by_source.values()]
+        return Validation(float(np.mean(losses)) if losses else math.nan, by_source)
+
+    def _keep(self, validation: Validation) -> None:
+        self.save_last()
+        # Without a validation split the newest weights are the best that is known.
+        if validation.nats_per_token < self.best_loss or math.isnan(validation.nats_per_token):
+            self.best_loss = validation.nats_per_token
+            self.checkpoint.metrics = {
+                "step": self.step,
+                "tokens": self.tokens_seen,
+                "validation": {"nats_per_token": validation.nats_per_token, **validation.by_source},
+            }
+            with replace_folder(self.folder / "best") as partial:
+                save_checkpoint(self.checkpoint, partial, card=self.card)
+
+    def save_last(self) -> None:
+        """Write everything that `resume` needs, atomically."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
+        info: dict[str, Any] = {"step": self.step, "tokens_seen": self.tokens_seen, "best_loss": self.best_loss}
+        with replace_folder(self.folder / "last") as partial:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / STATE)
+            (partial / STATE_INFO).write_text(json.dumps(info))
+
+    def resume(self) -> None:
+        """Go on from `last/`.
+
+        Raises:
+            CheckpointError: there is none, or it does not fit the recipe's model.
+        """
+        path = self.folder / "last" / STATE
+        if not path.is_file():
+            raise CheckpointError(f"{self.folder} has no run to resume", "Start one without --resume")
+        try:
+            info = json.loads((self.folder / "last" / STATE_INFO).read_text())
+            self.step, self.tokens_seen, self.best_loss = info["step"], info["tokens_seen"], info["best_loss"]
+            names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+            with safe_open(path, framework="pt") as file:
+                present = set(file.keys())
+                for parameter, name in ((p, names[id(p)]) for group in self.optimizer.param_groups for p in group["params"]):
+                    keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in present]
+                    self.optimizer.state[parameter] = {k: file.get_tensor(f"optimizer.{k}.{name}") for k in keys}
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise CheckpointError(f"{path.parent} is damaged: {error}", "Start again without --resume") from None
+        load_weights(self.model, path, prefix="model.")
+
+
+def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean negative log-likelihood in nats of `[B, K, T]` targets under `[B, K, T, V]` logits."""
+    return F.cross_entropy(logits.flatten(0, 2).float(), targets.flatten())
