@@ -183,11 +183,11 @@ def test_closed_hi_hat_chokes_the_open_one() -> None:
 
 
 def test_tempo_changes_move_later_notes() -> None:
-    tempo = meta("set_tempo", 480, tempo=1_000_000) + meta("set_tempo", 960, tempo=250_000)
+    tempo = meta("set_tempo", 480, tempo=1_000_000) + meta("set_tempo", 960, tempo=400_000)
     notes = note(84, 0, 60, channel=9) + note(75, 1920, 60, channel=9)
     sound = render(song(tempo, notes))
-    # One quarter note at 0.5 s, one at 1 s, two at 0.25 s.
-    assert onset_seconds(sound, 1.7) == pytest.approx(2.0, abs=0.01)
+    # One quarter note at 0.5 s, one at 1 s, two at 0.4 s.
+    assert onset_seconds(sound, 1.2) == pytest.approx(2.3, abs=0.01)
 
 
 def test_pan_moves_the_sound() -> None:
