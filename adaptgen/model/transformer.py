@@ -57,13 +57,15 @@ def band_mask(num_queries: int, num_keys: int, num_depths: int, window: int, dev
 
     None if every query sees every key.
     """
-    query = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None]
-    key = torch.arange(num_keys, device=device)[None, :]
-    visible = (key <= query) & (key > query - window)
-    if visible.all():
+    if num_queries == 1 and num_keys <= window:
         return None
-    mask = torch.zeros(num_queries, num_keys, device=device).masked_fill_(~visible, -torch.inf)
-    return mask.repeat_interleave(num_depths, dim=1)
+    # A mask first made while decoding in inference mode may be used in training next.
+    with torch.inference_mode(False):
+        query = torch.arange(num_keys - num_queries, num_keys, device=device)[:, None]
+        key = torch.arange(num_keys, device=device)[None, :]
+        visible = (key <= query) & (key > query - window)
+        mask = torch.zeros(num_queries, num_keys, device=device).masked_fill_(~visible, -torch.inf)
+        return mask.repeat_interleave(num_depths, dim=1)
 
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, *, window: int) -> Tensor:
