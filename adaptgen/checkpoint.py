@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,19 @@ from safetensors.torch import save_file
 from adaptgen import domains
 from adaptgen.config import ModelConfig
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import AdaptgenError, CheckpointError
+from adaptgen.errors import CheckpointError
 from adaptgen.model import Transformer
+from adaptgen.shipped import shipped_folder
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "find_checkpoint", "load_checkpoint", "replace_folder", "save_checkpoint", "shipped"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Checkpoint",
+    "find_checkpoint",
+    "load_checkpoint",
+    "replace_folder",
+    "save_checkpoint",
+    "shipped",
+]
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
@@ -48,15 +56,10 @@ class Checkpoint:
     name: str = ""
 
 
-def shipped_folder() -> Path:
-    """Where the checkpoints that come with adaptgen lie."""
-    return Path(str(resources.files("adaptgen"))) / "checkpoints"
-
-
 def shipped() -> list[str]:
     """Names of the checkpoints that come with adaptgen."""
-    folder = shipped_folder()
-    return sorted(path.name for path in folder.iterdir() if (path / CONFIG).is_file()) if folder.is_dir() else []
+    folder = shipped_folder("checkpoints")
+    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
 
 
 def find_checkpoint(name: str) -> Path:
@@ -69,11 +72,13 @@ def find_checkpoint(name: str) -> Path:
     if (path / CONFIG).is_file():
         return path
     if name in shipped():
-        return shipped_folder() / name
+        return shipped_folder("checkpoints") / name
     if path.exists():
         raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", "Give a checkpoint's folder")
     known = ", ".join(shipped()) or "none"
-    raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
+    raise CheckpointError(
+        f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -87,7 +92,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
         version = config["format_version"]
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}", "Get the checkpoint again") from None
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}", "Get the checkpoint again"
+        ) from None
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{path} is damaged", "Get the checkpoint again") from None
     if version != FORMAT_VERSION:
@@ -115,11 +122,14 @@ def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
         options, fingerprint = config["tokenizer"], config["tokenizer_fingerprint"]
         if domain is not None and own_domain is not domain:
             raise CheckpointError(
-                f"checkpoint {name} is for {own_domain.name}, not for {domain.name}", "Give another with --checkpoint"
+                f"checkpoint {name} is for {own_domain.name}, not for {domain.name}",
+                "Give another with --checkpoint",
             )
         tokenizer = own_domain.tokenizer_type.load(folder, options)
     except (KeyError, TypeError, ValidationError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again") from None
+        raise CheckpointError(
+            f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again"
+        ) from None
     if tokenizer.fingerprint != fingerprint:
         raise CheckpointError(
             f"{folder} was trained on tokens {fingerprint}; this adaptgen makes {tokenizer.fingerprint}",
@@ -171,7 +181,9 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, card: str, dtype: torch.dtype = torch.bfloat16) -> None:
+def save_checkpoint(
+    checkpoint: Checkpoint, folder: Path, *, card: str, dtype: torch.dtype = torch.bfloat16
+) -> None:
     """Write the files of a checkpoint into an existing folder.
 
     Args:
@@ -180,7 +192,9 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, card: str, dtype: t
         card: text of README.md.
         dtype: of the weights on disk.
     """
-    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in checkpoint.model.state_dict().items()}
+    weights = {
+        name: tensor.detach().to(dtype).contiguous() for name, tensor in checkpoint.model.state_dict().items()
+    }
     save_file(weights, folder / WEIGHTS)
     config = {
         "format_version": FORMAT_VERSION,

@@ -1,0 +1,135 @@
+"""What verbs share: consoles, progress bars, and writing files without losing any."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from adaptgen.errors import AdaptgenError, OutputFileError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = [
+    "new_console",
+    "print_error",
+    "print_json",
+    "printable",
+    "progress_bar",
+    "refuse_existing",
+    "say",
+    "write_new",
+]
+
+
+def printable(text: str) -> str:
+    """Text with control characters and undecodable bytes, which file names may have, written as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
+
+
+def new_console(*, stderr: bool = False) -> Console:
+    """A console on today's stdout or stderr, which does not break lines where nobody sees them."""
+    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+
+
+def say(message: str, *, style: str = "", stderr: bool = False) -> None:
+    """Print a line as it is: brackets and colons in it mean nothing to rich."""
+    new_console(stderr=stderr).print(Text(printable(message), style=style))
+
+
+def print_error(error: AdaptgenError) -> None:
+    """Print to stderr what is wrong and what to do about it."""
+    say(f"Error: {error}", style="red", stderr=True)
+
+
+def print_json(content: Any) -> None:
+    """Print JSON to stdout, for machines: nothing but ASCII, no NaN."""
+    sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def progress_bar(*, stderr: bool = False) -> Progress:
+    """A bar with share done, ETA and a free text field `status`; silent where nobody watches.
+
+    Add tasks with `add_task(description, total=..., status="")`.
+    """
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = new_console(stderr=stderr)
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}", markup=False),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def refuse_existing(paths: Iterable[Path], *, force: bool) -> None:
+    """Stop before any work is done if a result would overwrite a file.
+
+    Raises:
+        OutputFileError: one of them exists and `force` is not set, or cannot be written there.
+    """
+    for path in paths:
+        if path.exists() and not path.is_file():
+            raise OutputFileError(f"{path} is not a regular file", "Give another file name with -o")
+        if path.exists() and not force:
+            raise OutputFileError(
+                f"{path} exists already", "Use --force to overwrite it, or -o for another name"
+            )
+        if not path.parent.is_dir():
+            raise OutputFileError(
+                f"{path} cannot be written: there is no folder {path.parent}", "Make it first"
+            )
+        if not os.access(path.parent, os.W_OK):
+            raise OutputFileError(
+                f"{path} cannot be written: no permission in {path.parent}", "Use -o elsewhere"
+            )
+
+
+def write_new(path: Path, content: bytes, *, force: bool) -> None:
+    """Write a file at one go: there is never half of it.
+
+    Raises:
+        OutputFileError: it exists and `force` is not set, or cannot be written.
+    """
+    refuse_existing([path], force=force)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        partial = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            # mkstemp's files are for their owner's eyes only.
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputFileError(
+            f"{path} cannot be written: {error.strerror}", "Use -o for another place"
+        ) from None
