@@ -37,6 +37,7 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "replace_folder",
+    "restore_folder",
     "save_checkpoint",
     "shipped",
 ]
@@ -155,7 +156,8 @@ def load_weights(model: torch.nn.Module, path: Path, *, prefix: str = "") -> Non
                 shape = tuple(file.get_slice(prefix + name).get_shape())
                 if shape != tuple(parameter.shape):
                     raise CheckpointError(
-                        f"{path}: tensor {name!r} has shape {list(shape)}, the model wants {list(parameter.shape)}",
+                        f"{path}: tensor {name!r} has shape {list(shape)}, "
+                        f"the model wants {list(parameter.shape)}",
                         "Get the checkpoint again",
                     )
             state = {name: file.get_tensor(prefix + name).to(expected[name].dtype) for name in expected}
@@ -170,15 +172,27 @@ def load_weights(model: torch.nn.Module, path: Path, *, prefix: str = "") -> Non
 @contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
     """Write a folder anew, so that there is never half of it: yields a temporary one, then swaps them."""
+    restore_folder(folder)
     partial, old = folder.with_name(folder.name + ".partial"), folder.with_name(folder.name + ".old")
     for path in (partial, old):
         shutil.rmtree(path, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Undo a `replace_folder` that was killed between its two renames."""
+    old = folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
 
 
 def save_checkpoint(

@@ -23,7 +23,16 @@ from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.domains.base import Domain, Tokenizer
 from adaptgen.errors import AdaptgenError, InputFileError
 
-__all__ = ["SPLITS", "BatchSampler", "Shard", "Skipped", "cache_folder", "find_files", "prepare", "split_files"]
+__all__ = [
+    "SPLITS",
+    "BatchSampler",
+    "Shard",
+    "Skipped",
+    "cache_folder",
+    "find_files",
+    "prepare",
+    "split_files",
+]
 
 SPLITS = ("train", "validation", "test")
 SHARD_VERSION = 1
@@ -75,7 +84,9 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return found
 
 
-def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> dict[str, list[tuple[Path, str]]]:
+def split_files(
+    folder: Path, suffixes: Sequence[str], config: DataConfig
+) -> dict[str, list[tuple[Path, str]]]:
     """Files of each split with the hash of their content.
 
     Folders named train, validation and test are taken as they are. Otherwise files are dealt out by their hash:
@@ -138,10 +149,14 @@ def prepare(
     total = sum(len(files) for files in splits.values())
     if not total:
         kinds = ", ".join(domain.suffixes)
-        raise InputFileError(f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data")
+        raise InputFileError(
+            f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data"
+        )
     # Names count as well as content: they decide, for one, which files get training variants.
     names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
-    key = hashlib.sha256(json.dumps([SHARD_VERSION, domain.name, tokenizer.fingerprint, names]).encode()).hexdigest()
+    key = hashlib.sha256(
+        json.dumps([SHARD_VERSION, domain.name, tokenizer.fingerprint, names]).encode()
+    ).hexdigest()
     target = cache_folder() / "shards" / key[:32]
     skipped_file = target / "skipped.json"
     if not skipped_file.exists():
@@ -155,7 +170,9 @@ def prepare(
     skipped = [tuple(item) for item in json.loads(skipped_file.read_text())]
     if "train" not in shards:
         reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
-        raise InputFileError(f"{folder} has no file that can be trained on{reason}", "Give another folder with --data")
+        raise InputFileError(
+            f"{folder} has no file that can be trained on{reason}", "Give another folder with --data"
+        )
     return shards, skipped
 
 
@@ -198,7 +215,8 @@ def _tokenize(
                     results = future.result()
                 except BrokenProcessPool:
                     raise InputFileError(
-                        f"one of the files from {task[0]} to {task[-1]} ended the process that read it", "Remove it"
+                        f"one of the files from {task[0]} to {task[-1]} ended the process that read it",
+                        "Remove it",
                     ) from None
                 for path, result in zip(task, results, strict=True):
                     if isinstance(result, str):

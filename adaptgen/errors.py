@@ -7,7 +7,14 @@ these. A mistake of ours is an `AssertionError` or whatever Python raises, and i
 
 from __future__ import annotations
 
-__all__ = ["AdaptgenError", "CheckpointError", "InputFileError", "OutputFileError", "RecipeError", "UsageError"]
+__all__ = [
+    "AdaptgenError",
+    "CheckpointError",
+    "InputFileError",
+    "OutputFileError",
+    "RecipeError",
+    "UsageError",
+]
 
 
 class AdaptgenError(Exception):

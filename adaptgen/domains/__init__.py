@@ -41,5 +41,6 @@ def for_file(path: Path) -> Domain:
             return domain
         known += domain.suffixes
     raise InputFileError(
-        f"{path} has the suffix {path.suffix!r}, which nothing here reads", f"Files that are read: {', '.join(known)}"
+        f"{path} has the suffix {path.suffix!r}, which nothing here reads",
+        f"Files that are read: {', '.join(known)}",
     )

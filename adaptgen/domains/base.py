@@ -78,6 +78,11 @@ class Grammar(ABC):
     def is_done(self) -> bool:
         """Whether the continuation is complete."""
 
+    @property
+    @abstractmethod
+    def progress(self) -> float:
+        """How much of the continuation is there, from 0 to 1."""
+
     @abstractmethod
     def allowed(self) -> np.ndarray:
         """bool `[K, V]`: the tokens that are legal next; at least one per stream. Only valid until `accept`."""
@@ -94,7 +99,7 @@ class ContinuationRequest:
     bars: int | None = None
     seconds: float | None = None
     from_bar: int | None = None
-    """Cut the prompt at the end of this bar, counted from 1, before going on."""
+    """The bar, counted from 1, at which the new part begins; what the prompt has from there on is cut off."""
     new_only: bool = False
     """Give the new part alone."""
     sound: bool = True
@@ -155,7 +160,9 @@ class Domain(ABC):
         """A variation of a training sequence `[K, T]`, of the same length; may span several documents."""
 
     @abstractmethod
-    def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
+    def read_prompt(
+        self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int
+    ) -> Prompt:
         """Read a file to be continued.
 
         Args:

@@ -17,7 +17,9 @@ __all__ = ["Cache", "KeyValueStore"]
 class KeyValueStore:
     """Keys and values of one attention, `[B, H, S, N, D]`: S frames in view, N depths per frame."""
 
-    def __init__(self, shape: tuple[int, int, int, int], *, window: int, dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self, shape: tuple[int, int, int, int], *, window: int, dtype: torch.dtype, device: torch.device
+    ):
         batch, heads, depths, head_dim = shape
         self.window = window
         self.keys = torch.zeros(batch, heads, 2 * window, depths, head_dim, dtype=dtype, device=device)
@@ -55,7 +57,17 @@ class Cache:
         self.num_frames = 0
 
     @property
+    def _stores(self) -> list[KeyValueStore]:
+        return [store for store in (*self.blocks, self.shortcut) if store is not None]
+
+    def repeat(self, batch_size: int) -> None:
+        """Make a cache of one sequence the past of several that go on from it."""
+        for store in self._stores:
+            assert store.keys.shape[0] == 1
+            store.keys = store.keys.repeat(batch_size, 1, 1, 1, 1)
+            store.values = store.values.repeat(batch_size, 1, 1, 1, 1)
+
+    @property
     def num_bytes(self) -> int:
         """Memory held by all buffers."""
-        stores = [store for store in (*self.blocks, self.shortcut) if store is not None]
-        return sum(2 * store.keys.numel() * store.keys.element_size() for store in stores)
+        return sum(2 * store.keys.numel() * store.keys.element_size() for store in self._stores)

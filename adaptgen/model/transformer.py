@@ -52,7 +52,9 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def band_mask(num_queries: int, num_keys: int, num_depths: int, window: int, device: torch.device) -> Tensor | None:
+def band_mask(
+    num_queries: int, num_keys: int, num_depths: int, window: int, device: torch.device
+) -> Tensor | None:
     """Additive mask `[T, S * N]`: the T queries are the last of S frames, each sees `window` frames, its own last.
 
     None if every query sees every key.
@@ -269,7 +271,9 @@ class Transformer(nn.Module):
 
         def store(num_depths: int) -> KeyValueStore:
             shape = (batch_size, config.num_heads, num_depths, config.model_dim // config.num_heads)
-            return KeyValueStore(shape, window=config.attention_window, dtype=weight.dtype, device=weight.device)
+            return KeyValueStore(
+                shape, window=config.attention_window, dtype=weight.dtype, device=weight.device
+            )
 
         blocks = [store(1) if block.attention is not None else None for block in self.blocks]
         return Cache(blocks, None if last.shortcut is None else store(len(last.shortcut.depths)))

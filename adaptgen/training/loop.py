@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from adaptgen.checkpoint import Checkpoint, load_weights, replace_folder, save_checkpoint
+from adaptgen.checkpoint import Checkpoint, load_weights, replace_folder, restore_folder, save_checkpoint
 from adaptgen.config import Recipe
 from adaptgen.data import BatchSampler, Shard
 from adaptgen.errors import CheckpointError
@@ -27,15 +27,21 @@ from adaptgen.training.schedule import learning_rate
 
 __all__ = ["Trainer", "Validation"]
 
+OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
 STATE, STATE_INFO = "training.safetensors", "training.json"
 VALIDATION_SEED = 1
+SAVE_EVERY_SECONDS = 300
+"""How much a killed process may lose."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss on the validation split: mean over sources in nats per token, and each source's own, also per unit."""
+    """Loss on the validation split: mean over sources in nats per token, and each source's own, also per unit.
 
-    nats_per_token: float
+    The mean is None where nothing was held out.
+    """
+
+    nats_per_token: float | None
     by_source: dict[str, dict[str, float]]
 
 
@@ -66,7 +72,10 @@ class Trainer:
         decayed = [p for p in self.model.parameters() if p.dim() >= 2]
         others = [p for p in self.model.parameters() if p.dim() < 2]
         self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
             lr=config.learning_rate,
             betas=(0.9, config.beta2),
             fused=True,
@@ -96,16 +105,25 @@ class Trainer:
     ) -> bool:
         """Train from where the run stands.
 
+        `last/` is written at every validation, every few minutes, and at the end.
+
         Returns:
-            Whether the run is complete; False if it was asked to stop. Either way `last/` is written.
+            Whether the run is complete; False if it was asked to stop.
+
+        Raises:
+            CheckpointError: the loss is no longer a number.
         """
         config = self.recipe.training
+        self._saved_at = time.monotonic()
         while self.step < config.max_steps and not should_stop():
             on_step(self._train_step())
             if self.step % config.validate_every == 0 or self.step == config.max_steps:
                 validation = self.validate()
                 on_validation(self.step, validation)
-                self._keep(validation)
+                self._keep_best(validation)
+                self.save_last()
+            elif time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+                self.save_last()
         self.save_last()
         return self.step >= config.max_steps
 
@@ -121,7 +139,8 @@ class Trainer:
         loss = next_token_loss(self._forward(batch[:, :, :-1]), batch[:, :, 1:])
         if not math.isfinite(loss.item()):
             raise CheckpointError(
-                f"the loss is {loss.item()} at step {self.step}", "Lower training.learning_rate and start again"
+                f"the loss is {loss.item()} at step {self.step}",
+                "Lower training.learning_rate and start again",
             )
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
@@ -157,20 +176,21 @@ class Trainer:
                 f"bits_per_{tokenizer.unit_name}": nats / math.log(2) / max(1, units),
             }
         losses = [source["nats_per_token"] for source in by_source.values()]
-        return Validation(float(np.mean(losses)) if losses else math.nan, by_source)
+        return Validation(float(np.mean(losses)) if losses else None, by_source)
 
-    def _keep(self, validation: Validation) -> None:
-        self.save_last()
+    def _keep_best(self, validation: Validation) -> None:
+        loss = validation.nats_per_token
         # Without a validation split the newest weights are the best that is known.
-        if validation.nats_per_token < self.best_loss or math.isnan(validation.nats_per_token):
-            self.best_loss = validation.nats_per_token
-            self.checkpoint.metrics = {
-                "step": self.step,
-                "tokens": self.tokens_seen,
-                "validation": {"nats_per_token": validation.nats_per_token, **validation.by_source},
-            }
-            with replace_folder(self.folder / "best") as partial:
-                save_checkpoint(self.checkpoint, partial, card=self.card)
+        if loss is not None and not loss < self.best_loss:
+            return
+        self.best_loss = math.inf if loss is None else loss
+        self.checkpoint.metrics = {
+            "step": self.step,
+            "tokens": self.tokens_seen,
+            "validation": {"nats_per_token": loss, **validation.by_source},
+        }
+        with replace_folder(self.folder / "best") as partial:
+            save_checkpoint(self.checkpoint, partial, card=self.card)
 
     def save_last(self) -> None:
         """Write everything that `resume` needs, atomically."""
@@ -178,10 +198,17 @@ class Trainer:
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{key}.{name}"] = value
-        info: dict[str, Any] = {"step": self.step, "tokens_seen": self.tokens_seen, "best_loss": self.best_loss}
+        info: dict[str, Any] = {
+            "step": self.step,
+            "tokens_seen": self.tokens_seen,
+            "best_loss": self.best_loss,
+        }
         with replace_folder(self.folder / "last") as partial:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / STATE)
+            save_file(
+                {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / STATE
+            )
             (partial / STATE_INFO).write_text(json.dumps(info))
+        self._saved_at = time.monotonic()
 
     def resume(self) -> None:
         """Go on from `last/`.
@@ -190,6 +217,7 @@ class Trainer:
             CheckpointError: there is none, or it does not fit the recipe's model.
         """
         path = self.folder / "last" / STATE
+        restore_folder(path.parent)
         if not path.is_file():
             raise CheckpointError(f"{self.folder} has no run to resume", "Start one without --resume")
         try:
@@ -198,11 +226,15 @@ class Trainer:
             names = {id(parameter): name for name, parameter in self.model.named_parameters()}
             with safe_open(path, framework="pt") as file:
                 present = set(file.keys())
-                for parameter, name in ((p, names[id(p)]) for group in self.optimizer.param_groups for p in group["params"]):
-                    keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in present]
-                    self.optimizer.state[parameter] = {k: file.get_tensor(f"optimizer.{k}.{name}") for k in keys}
+                for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
+                    stored = {key: f"optimizer.{key}.{names[id(parameter)]}" for key in OPTIMIZER_STATE}
+                    self.optimizer.state[parameter] = {
+                        key: file.get_tensor(name) for key, name in stored.items() if name in present
+                    }
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{path.parent} is damaged: {error}", "Start again without --resume") from None
+            raise CheckpointError(
+                f"{path.parent} is damaged: {error}", "Start again without --resume"
+            ) from None
         load_weights(self.model, path, prefix="model.")
 
 

@@ -41,7 +41,9 @@ def tokenize_bars(
     notes = {token: [] for token in names.tokens}
     for part, token in zip(parts, names.token_of, strict=True):
         if token == DRUMS:
-            notes[token].extend(n._replace(pitch=GENERAL_MIDI_DRUMS.get(n.pitch, n.pitch)) for n in part.notes)
+            notes[token].extend(
+                n._replace(pitch=GENERAL_MIDI_DRUMS.get(n.pitch, n.pitch)) for n in part.notes
+            )
         else:
             notes[token].extend(part.notes)
     voices = [(token, grid.quantize(notes[token])) for token in names.tokens]

@@ -26,7 +26,9 @@ class MusicDomain(Domain):
     def augment(self, tokens: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
         return corpus.augment(tokens, tokenizer, rng)
 
-    def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
+    def read_prompt(
+        self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int
+    ) -> Prompt:
         from adaptgen.domains.music.prompt import MusicPrompt
 
         return MusicPrompt(path, tokenizer, request, window=window)

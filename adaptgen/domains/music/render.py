@@ -8,6 +8,7 @@ aftertouch, sostenuto and soft pedal, portamento, bank select, reverb and chorus
 
 from __future__ import annotations
 
+import io
 import os
 from bisect import bisect_right
 from collections import defaultdict
@@ -31,7 +32,7 @@ from adaptgen.domains.music.performance import (
 from adaptgen.domains.music.soundfont import SoundFont, Zone
 from adaptgen.errors import InputFileError, OutputFileError
 
-__all__ = ["default_soundfont", "render", "replacing", "sounding_notes", "write_wav"]
+__all__ = ["default_soundfont", "encode_wav", "render", "replacing", "sounding_notes", "write_wav"]
 
 _PEAK = 10 ** (-3 / 20)  # of what `render` returns: -3 dBFS
 _PEAK_LIMIT = 10 ** (-1.01 / 20)  # of what `write_wav` writes: strictly below -1 dBFS after rounding
@@ -96,29 +97,30 @@ def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: i
     return _finish(mix, sample_rate)
 
 
-def write_wav(path: Path, samples: np.ndarray, *, sample_rate: int = 44_100) -> None:
-    """Write sound as a 16-bit PCM WAV file, all at once or not at all.
+def encode_wav(samples: np.ndarray, *, sample_rate: int = 44_100) -> bytes:
+    """Sound as the bytes of a 16-bit PCM WAV file.
 
     Args:
-        path: the file; one that exists is replaced.
         samples: float [2, samples], full scale at 1; scaled down as a whole if its peak is not below -1 dBFS.
         sample_rate: Hz.
+    """
+    peak = _peak(samples)
+    scale = np.float32(min(1.0, _PEAK_LIMIT / peak if peak else 1.0))
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", sample_rate, len(samples), subtype="PCM_16", format="WAV") as sound:
+        for start in range(0, samples.shape[1], 1 << 20):
+            sound.write((samples[:, start : start + (1 << 20)] * scale).T)
+    return buffer.getvalue()
+
+
+def write_wav(path: Path, samples: np.ndarray, *, sample_rate: int = 44_100) -> None:
+    """Write what `encode_wav` gives, all at once or not at all.
 
     Raises:
         OutputFileError: the file cannot be written there.
     """
-    path = Path(path)
-    peak = _peak(samples)
-    scale = np.float32(min(1.0, _PEAK_LIMIT / peak if peak else 1.0))
-    with replacing(path) as temporary:
-        try:
-            with soundfile.SoundFile(
-                temporary, "w", sample_rate, len(samples), subtype="PCM_16", format="WAV"
-            ) as sound:
-                for start in range(0, samples.shape[1], 1 << 20):
-                    sound.write((samples[:, start : start + (1 << 20)] * scale).T)
-        except soundfile.LibsndfileError as error:
-            raise OutputFileError(f"{path} cannot be written: {error.error_string}") from error
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(encode_wav(samples, sample_rate=sample_rate))
 
 
 @contextmanager

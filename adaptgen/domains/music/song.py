@@ -19,7 +19,17 @@ import mido
 
 from adaptgen.errors import InputFileError
 
-__all__ = ["DRUM_CHANNEL", "BarLines", "Note", "Part", "Song", "TempoMap", "parse_song", "read_song"]
+__all__ = [
+    "DRUM_CHANNEL",
+    "BarLines",
+    "Note",
+    "Part",
+    "Song",
+    "TempoMap",
+    "interpret",
+    "parse_song",
+    "read_song",
+]
 
 DRUM_CHANNEL = 9
 MAX_FILE_BYTES = 16 * 2**20
@@ -186,10 +196,20 @@ def parse_song(data: bytes, *, name: str) -> Song:
         midi = mido.MidiFile(file=io.BytesIO(data))
     except EOFError:
         raise InputFileError(f"{name} ends in the middle of a track", "Export or download it again") from None
-    except (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError, mido.KeySignatureError) as error:
+    except (
+        OSError,
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        mido.KeySignatureError,
+    ) as error:
         reason = str(error) or type(error).__name__
-        raise InputFileError(f"{name} is damaged MIDI: {reason}", "Export it again from its program") from None
-    song = _interpret(midi, name)
+        raise InputFileError(
+            f"{name} is damaged MIDI: {reason}", "Export it again from its program"
+        ) from None
+    song = interpret(midi, name=name)
     if not song.num_notes:
         raise InputFileError(f"{name} has no notes", "Give a MIDI file with at least one note")
     return song
@@ -200,13 +220,16 @@ def _check_header(data: bytes, name: str) -> None:
         raise InputFileError(f"{name} is empty", "Give a MIDI file")
     if data[:4] != b"MThd":
         raise InputFileError(
-            f"{name} is not a MIDI file: it begins with {data[:4]!r} where MIDI has b'MThd'", "Give a MIDI file"
+            f"{name} is not a MIDI file: it begins with {data[:4]!r} where MIDI has b'MThd'",
+            "Give a MIDI file",
         )
     if len(data) < 14:
         raise InputFileError(f"{name} ends in the middle of its header", "Export or download it again")
     midi_format, division = int.from_bytes(data[8:10]), int.from_bytes(data[12:14])
     if midi_format > 1:
-        raise InputFileError(f"{name} is MIDI format {midi_format}; formats 0 and 1 are read", "Export it as format 1")
+        raise InputFileError(
+            f"{name} is MIDI format {midi_format}; formats 0 and 1 are read", "Export it as format 1"
+        )
     if division & 0x8000:
         raise InputFileError(
             f"{name} counts time in SMPTE frames, which have no bars", "Export it with ticks per quarter note"
@@ -215,7 +238,7 @@ def _check_header(data: bytes, name: str) -> None:
         raise InputFileError(f"{name} has 0 ticks per quarter note", "Export it again from its program")
 
 
-def _interpret(midi: mido.MidiFile, name: str) -> Song:
+def interpret(midi: mido.MidiFile, *, name: str) -> Song:
     """Pair note-ons with note-offs and collect programs, metres and tempos, which hold across tracks."""
     events = []
     for track_index, track in enumerate(midi.tracks):
@@ -246,7 +269,8 @@ def _interpret(midi: mido.MidiFile, name: str) -> Song:
         elif kind == "set_tempo":
             if message.tempo == 0:
                 raise InputFileError(
-                    f"{name} sets a tempo of 0 microseconds per beat at tick {tick}", "Mend the tempo in a sequencer"
+                    f"{name} sets a tempo of 0 microseconds per beat at tick {tick}",
+                    "Mend the tempo in a sequencer",
                 )
             tempos.append((tick, message.tempo))
         elif kind == "time_signature" and message.numerator and message.denominator <= LARGEST_DENOMINATOR:

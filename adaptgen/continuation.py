@@ -1,0 +1,68 @@
+"""From a file to its continuations: read, generate, complete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from adaptgen.checkpoint import Checkpoint
+from adaptgen.domains.base import Continuation, ContinuationRequest
+from adaptgen.errors import UsageError
+from adaptgen.generation import generate
+from adaptgen.sampling import Sampling
+
+__all__ = ["continue_file"]
+
+MAX_VARIATIONS = 64
+
+
+def continue_file(
+    path: Path,
+    checkpoint: Checkpoint,
+    request: ContinuationRequest,
+    sampling: Sampling,
+    *,
+    variations: int = 1,
+    seed: int = 0,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> list[Continuation]:
+    """Continue a file.
+
+    Args:
+        path: of the checkpoint's domain.
+        checkpoint: the model.
+        request: how much, from where.
+        sampling: how tokens are drawn.
+        variations: how many different continuations, drawn as one batch.
+        seed: with the same input, checkpoint, number of variations and threads, gives the same bytes.
+        on_progress: called after each frame with the share that is done.
+
+    Returns:
+        The continuations, each complete, with nothing written to disk.
+
+    Raises:
+        AdaptgenError: the file or the request cannot be used.
+    """
+    if not 1 <= variations <= MAX_VARIATIONS:
+        raise UsageError(f"--variations is {variations}", f"Give a whole number from 1 to {MAX_VARIATIONS}")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}", "Give a whole number from 0 up")
+    window = checkpoint.model.config.attention_window
+    prompt = checkpoint.domain.read_prompt(path, checkpoint.tokenizer, request, window=window)
+    grammars = [prompt.new_grammar() for _ in range(variations)]
+    started = time.perf_counter()
+    tokens = generate(
+        checkpoint.model,
+        prompt.tokens,
+        grammars,
+        sampling,
+        seed=seed,
+        on_frame=lambda: on_progress(sum(grammar.progress for grammar in grammars) / variations),
+    )
+    seconds = time.perf_counter() - started
+    speed = round(sum(drawn.shape[1] for drawn in tokens) / seconds, 1)
+    results = [prompt.complete(drawn) for drawn in tokens]
+    for result, drawn in zip(results, tokens, strict=True):
+        result.summary.update(tokens=drawn.shape[1], tokens_per_second=speed)
+    return results

@@ -1,0 +1,160 @@
+"""A MIDI file to be continued: reading, cutting, planning, and joining what was drawn to what was there."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import mido
+import numpy as np
+
+from adaptgen.domains.base import Continuation, ContinuationRequest, Prompt
+from adaptgen.domains.music import splice
+from adaptgen.domains.music.corpus import grid_of, tokenize_bars
+from adaptgen.domains.music.grammar import MusicGrammar
+from adaptgen.domains.music.grid import Grid
+from adaptgen.domains.music.plan import Plan, find_join_bar, find_slots
+from adaptgen.domains.music.render import encode_wav, render
+from adaptgen.domains.music.song import Part, Song, interpret, read_song
+from adaptgen.domains.music.tokenizer import MusicTokenizer
+from adaptgen.errors import InputFileError, UsageError
+
+__all__ = ["MusicPrompt"]
+
+DEFAULT_BARS = 16
+MAX_BARS = 10_000
+TOKENS_PER_BAR = 2
+"""The fewest: Bar and its length."""
+
+
+class MusicPrompt(Prompt):
+    """One MIDI file and what is to be added to it.
+
+    Args:
+        path: the file.
+        tokenizer: of the model.
+        request: how much to add, from where.
+        window: the model's attention window in tokens.
+    """
+
+    def __init__(
+        self, path: Path, tokenizer: MusicTokenizer, request: ContinuationRequest, *, window: int
+    ) -> None:
+        self.path, self.tokenizer, self.request = path, tokenizer, request
+        _check_length(request)
+        self.song = read_song(path)
+        if request.from_bar is None:
+            join_bar = find_join_bar(self.song)
+        else:
+            join_bar = request.from_bar - 1
+            self.song = _cut_song(self.song, join_bar, path)
+        self.grid = grid_of(self.song)
+        bars, start = self.song.bars, self.song.bars.start(join_bar)
+        if request.seconds is not None:
+            stop = self.song.tempo.tick(self.song.tempo.seconds(start) + request.seconds)
+            if stop <= start:
+                raise UsageError(
+                    f"--seconds {request.seconds} is shorter than one tick of {path}", "Give a longer time"
+                )
+        else:
+            stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
+        self.plan = Plan.make(self.grid, join_bar=join_bar, stop=stop, slots=find_slots(self.song.parts))
+        if len(self.plan.cells) > MAX_BARS:
+            raise UsageError(
+                f"that is {len(self.plan.cells)} bars of {path}; {MAX_BARS} at most are written",
+                "Ask for less",
+            )
+        self._tokens = recent_tokens(self.song.parts, self.grid, tokenizer, stop_bar=join_bar, window=window)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        return self._tokens
+
+    def new_grammar(self) -> MusicGrammar:
+        return MusicGrammar(self.tokenizer, self.plan)
+
+    def complete(self, new_tokens: np.ndarray) -> Continuation:
+        plan = self.plan
+        slots = {slot.program_token: slot for slot in plan.slots}
+        notes = []
+        for cell, program, position, duration, pitch, velocity in self.tokenizer.decode(new_tokens):
+            start = plan.cells[cell].ticks[position]
+            part = slots[program].part_for(pitch)
+            notes.append(splice.NewNote(part, start, plan.end_tick(start, duration), pitch, velocity))
+        write = splice.extract_new if self.request.new_only else splice.merge
+        midi = write(self.song, notes, start=plan.start, stop=plan.stop)
+        files = {".mid": _midi_bytes(midi)}
+        if self.request.sound:
+            files[".wav"] = encode_wav(render(midi, soundfont=self.request.soundfont))
+        tempo = self.song.tempo
+        summary = {
+            "bars": len({cell.bar for cell in plan.cells}),
+            "notes": len(notes),
+            "seconds": round(tempo.seconds(plan.stop) - tempo.seconds(plan.start), 3),
+        }
+        return Continuation(files=files, summary=summary)
+
+
+def _check_length(request: ContinuationRequest) -> None:
+    if request.bars is not None and request.seconds is not None:
+        raise UsageError("--bars and --seconds were both given", "Give one of them")
+    if request.bars is not None and not 1 <= request.bars <= MAX_BARS:
+        raise UsageError(f"--bars is {request.bars}", f"Give a whole number from 1 to {MAX_BARS}")
+    if request.seconds is not None and not (math.isfinite(request.seconds) and request.seconds > 0):
+        raise UsageError(f"--seconds is {request.seconds}", "Give a number above 0")
+
+
+def _cut_song(song: Song, join_bar: int, path: Path) -> Song:
+    last_bar = find_join_bar(song)
+    if not 1 <= join_bar <= last_bar:
+        raise UsageError(
+            f"--from-bar is {join_bar + 1}, and {path} has {last_bar} bars",
+            f"Give a bar from 2 to {last_bar + 1}",
+        )
+    shorter = interpret(splice.cut(song.midi, song.bars.start(join_bar)), name=str(path))
+    if not shorter.num_notes:
+        raise InputFileError(
+            f"{path} has no notes before bar {join_bar + 1}", "Give a later bar with --from-bar"
+        )
+    return shorter
+
+
+def recent_tokens(
+    parts: list[Part], grid: Grid, tokenizer: MusicTokenizer, *, stop_bar: int, window: int
+) -> np.ndarray:
+    """Tokens `[1, T]` of the last whole bars before `stop_bar` that fit into `window`, at least one bar's last.
+
+    The begin token stands before them if they reach back to the first bar with notes.
+    """
+    start_bar = min(grid.place(part.notes[0].start)[0] for part in parts)
+    num_bars = 8
+    while True:
+        first_bar = max(start_bar, stop_bar - num_bars)
+        from_tick = grid.bars.start(first_bar) - grid.bars.ticks_per_beat
+        recent = [
+            Part(
+                part.track,
+                part.channel,
+                part.program,
+                [note for note in part.notes if note.start >= from_tick],
+            )
+            for part in parts
+        ]
+        tokens = tokenize_bars(
+            recent, grid, tokenizer, first_bar=first_bar, stop_bar=max(stop_bar, first_bar)
+        )
+        if first_bar == start_bar or tokens.shape[1] >= window:
+            break
+        num_bars *= 2
+    if tokens.shape[1] < window and first_bar == start_bar:
+        return np.concatenate([np.array([[tokenizer.begin]]), tokens], axis=1)
+    bar_starts = np.flatnonzero(tokens[0] == tokenizer.bar)
+    fitting = bar_starts[bar_starts >= tokens.shape[1] - window]
+    return tokens[:, fitting[0] if len(fitting) else -window :]
+
+
+def _midi_bytes(midi: mido.MidiFile) -> bytes:
+    buffer = io.BytesIO()
+    midi.save(file=buffer)
+    return buffer.getvalue()

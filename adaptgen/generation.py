@@ -1,0 +1,78 @@
+"""Drawing new frames: prefill the prompt, then one frame at a time under each continuation's grammar.
+
+Knows token ids only. Tokens that a grammar forbids get no probability, so whatever is drawn is legal; nothing is
+ever drawn twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptgen.domains.base import Grammar
+from adaptgen.model import Transformer
+from adaptgen.sampling import Sampling
+
+__all__ = ["generate"]
+
+
+@torch.inference_mode()
+def generate(
+    model: Transformer,
+    prompt: np.ndarray,
+    grammars: Sequence[Grammar],
+    sampling: Sampling,
+    *,
+    seed: int,
+    on_frame: Callable[[], None] = lambda: None,
+) -> list[np.ndarray]:
+    """Continue one prompt in several ways at once.
+
+    Args:
+        model: in evaluation mode.
+        prompt: int64 `[K, T]`, T >= 1.
+        grammars: one per continuation; each is told its frames until it is done.
+        sampling: how to draw.
+        seed: with a continuation's index, decides its draws.
+        on_frame: called after each frame, before the next; may raise to stop.
+
+    Returns:
+        int64 `[K, n]` of each continuation.
+    """
+    randoms = [np.random.default_rng((seed, index)) for index in range(len(grammars))]
+    frames: list[list[np.ndarray]] = [[] for _ in grammars]
+    cache = model.new_cache(1)
+    logits = model(torch.from_numpy(prompt)[None], cache)[:, :, -1].expand(len(grammars), -1, -1)
+    cache.repeat(len(grammars))
+    last = torch.from_numpy(prompt[:, -1]).expand(len(grammars), -1).clone()
+    while True:
+        for row, grammar in enumerate(grammars):
+            if grammar.is_done:
+                continue
+            frame = _draw(logits[row], grammar.allowed(), sampling, randoms[row])
+            grammar.accept(frame)
+            if not grammar.is_done:
+                frames[row].append(frame)
+                last[row] = torch.from_numpy(frame)
+        on_frame()
+        if all(grammar.is_done for grammar in grammars):
+            break
+        # A finished row is fed its last frame again; what comes out is not looked at.
+        logits = model(last[:, :, None], cache)[:, :, -1]
+    empty = np.zeros((prompt.shape[0], 0), dtype=np.int64)
+    return [np.stack(row, axis=1) if row else empty for row in frames]
+
+
+def _draw(logits: Tensor, allowed: np.ndarray, sampling: Sampling, random: np.random.Generator) -> np.ndarray:
+    """One frame int64 `[K]` from logits `[K, V]`, by inversion of the cumulative distribution."""
+    assert allowed.any(axis=-1).all(), "a grammar always leaves a way on"
+    probabilities = sampling.probabilities(logits.masked_fill(torch.from_numpy(~allowed), -torch.inf)).numpy()
+    frame = np.empty(len(probabilities), dtype=np.int64)
+    for stream, row in enumerate(probabilities):
+        cumulative = row.cumsum()
+        index = int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right"))
+        frame[stream] = min(index, int(np.flatnonzero(row)[-1]))
+    return frame

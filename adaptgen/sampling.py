@@ -1,0 +1,63 @@
+"""How the next token is drawn from what the model predicts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adaptgen.errors import UsageError
+
+__all__ = ["Sampling"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Temperature, then the filters, each of which leaves the likeliest token in.
+
+    Args:
+        temperature: divides the logits; 0 always takes the likeliest token.
+        top_k: keep the k likeliest tokens.
+        top_p: keep the smallest set of likeliest tokens that holds this probability (arXiv:1904.09751).
+        min_p: keep tokens at least this likely relative to the likeliest (arXiv:2407.01082).
+
+    Raises:
+        UsageError: a value is out of its range or not a number.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise UsageError(f"--temperature is {self.temperature}", "Give a number from 0 up, such as 1.0")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"--top-k is {self.top_k}", "Give a whole number from 1 up")
+        for name, value in (("--top-p", self.top_p), ("--min-p", self.min_p)):
+            if value is not None and not 0 < value <= 1:
+                raise UsageError(f"{name} is {value}", "Give a number above 0 and up to 1")
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Probabilities float64 `[..., V]` to draw from, for `[..., V]` logits of which some may be -inf."""
+        logits = logits.double()
+        if self.temperature == 0:
+            return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).double()
+        probabilities = (logits / self.temperature).softmax(-1)
+        if self.min_p is not None:
+            floor = self.min_p * probabilities.amax(-1, keepdim=True)
+            probabilities = probabilities.where(probabilities >= floor, 0)
+        if self.top_k is not None or self.top_p is not None:
+            ordered, order = probabilities.sort(-1, descending=True, stable=True)
+            keep = torch.ones_like(ordered, dtype=torch.bool)
+            if self.top_k is not None:
+                keep[..., self.top_k :] = False
+            if self.top_p is not None:
+                total = ordered.sum(-1, keepdim=True)
+                keep &= ordered.cumsum(-1) - ordered < self.top_p * total
+                keep[..., 0] = True
+            probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered.where(keep, 0))
+        return probabilities / probabilities.sum(-1, keepdim=True)
