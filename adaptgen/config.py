@@ -177,17 +177,13 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
         reason = getattr(error, "problem", None) or "syntax error"
         raise RecipeError(f"{path} is not valid YAML{place}: {reason}", "Mend that line") from None
     if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path} holds no settings", "A recipe is a YAML mapping; see `adaptgen recipes cat music`"
-        )
+        raise RecipeError(f"{path} holds no settings", "A recipe is a YAML mapping; see `adaptgen recipes cat music`")
     for override in overrides:
         _apply_override(content, override)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(
-            f"{path}: {_explain(error)}", "See `adaptgen recipes cat music` for a complete one"
-        ) from None
+        raise RecipeError(f"{path}: {_explain(error)}", "See `adaptgen recipes cat music` for a complete one") from None
 
 
 def _apply_override(content: dict[str, Any], override: str) -> None:
@@ -209,9 +205,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
                 )
             key = int(key)
         elif not isinstance(node, dict):
-            raise RecipeError(
-                f"--set {override!r}: {'.'.join(keys[:depth])} is a single value", "Shorten the path"
-            )
+            raise RecipeError(f"--set {override!r}: {'.'.join(keys[:depth])} is a single value", "Shorten the path")
         if depth == len(keys) - 1:
             if value is None and isinstance(node, dict):
                 node.pop(key, None)

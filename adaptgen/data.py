@@ -11,9 +11,12 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +24,7 @@ import numpy as np
 
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import AdaptgenError, InputFileError
+from adaptgen.errors import AdaptgenError, InputFileError, OutputFileError
 
 __all__ = [
     "SPLITS",
@@ -39,7 +42,7 @@ SHARD_VERSION = 1
 FILES_PER_TASK = 8
 
 Skipped = tuple[str, str]
-"""A file that could not be used, and why."""
+"""A file that could not be used, by its path below the source's folder, and why."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,7 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return found
 
 
-def split_files(
-    folder: Path, suffixes: Sequence[str], config: DataConfig
-) -> dict[str, list[tuple[Path, str]]]:
+def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> dict[str, list[tuple[Path, str]]]:
     """Files of each split with the hash of their content.
 
     Folders named train, validation and test are taken as they are. Otherwise files are dealt out by their hash:
@@ -141,26 +142,31 @@ def prepare(
 
     Raises:
         InputFileError: the folder is not there or holds no usable file.
+        OutputFileError: the cache cannot be written.
     """
     folder = root / source.path
     if not folder.is_dir():
         raise InputFileError(f"{folder} is not a folder", "Give one with --data")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputFileError(f"{folder} may not be read", "Change its permissions")
     splits = split_files(folder, domain.suffixes, config)
     total = sum(len(files) for files in splits.values())
     if not total:
         kinds = ", ".join(domain.suffixes)
-        raise InputFileError(
-            f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data"
-        )
+        raise InputFileError(f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data")
     # Names count as well as content: they decide, for one, which files get training variants.
     names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
-    key = hashlib.sha256(
-        json.dumps([SHARD_VERSION, domain.name, tokenizer.fingerprint, names]).encode()
-    ).hexdigest()
+    key = hashlib.sha256(json.dumps([SHARD_VERSION, domain.name, tokenizer.fingerprint, names]).encode()).hexdigest()
     target = cache_folder() / "shards" / key[:32]
     skipped_file = target / "skipped.json"
     if not skipped_file.exists():
-        _tokenize(domain, tokenizer, splits, target, on_progress=on_progress, num_workers=num_workers)
+        try:
+            _tokenize(domain, tokenizer, splits, folder, target, on_progress=on_progress, num_workers=num_workers)
+        except OSError as error:
+            raise OutputFileError(
+                f"shards cannot be written to {target}: {error.strerror}",
+                "Free some space, or set ADAPTGEN_CACHE to another folder",
+            ) from None
     shards = {}
     for split in SPLITS:
         info = json.loads((target / f"{split}.json").read_text())
@@ -170,9 +176,7 @@ def prepare(
     skipped = [tuple(item) for item in json.loads(skipped_file.read_text())]
     if "train" not in shards:
         reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
-        raise InputFileError(
-            f"{folder} has no file that can be trained on{reason}", "Give another folder with --data"
-        )
+        raise InputFileError(f"{folder} has no file that can be trained on{reason}", "Give another folder with --data")
     return shards, skipped
 
 
@@ -185,7 +189,10 @@ def _read_files(
             documents = domain.read_documents(path, tokenizer, is_training=is_training)
             results.append([document.astype(np.uint16) for document in documents])
         except AdaptgenError as error:
-            results.append(str(error))
+            results.append(error.problem.removeprefix(f"{path} "))
+        except Exception as error:
+            # One file that finds a mistake of ours must not cost the user all the others.
+            results.append(f"makes adaptgen fail with {error!r}; please report it")
     return results
 
 
@@ -193,6 +200,7 @@ def _tokenize(
     domain: Domain,
     tokenizer: Tokenizer,
     splits: dict[str, list[tuple[Path, str]]],
+    folder: Path,
     target: Path,
     *,
     on_progress: Callable[[int, int], None],
@@ -203,35 +211,64 @@ def _tokenize(
     total, done = sum(len(files) for files in splits.values()), 0
     skipped: list[Skipped] = []
     workers = min(num_workers or os.cpu_count() or 1, max(1, total // FILES_PER_TASK))
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with _interruptible_pool(workers) as pool:
         for split, files in splits.items():
-            paths = [path for path, _ in files]
-            tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
-            futures = [pool.submit(_read_files, domain, tokenizer, task, split == "train") for task in tasks]
-            offsets, partial = [0], target / f"{split}.bin.partial"
-            documents: list[np.ndarray] = []
-            for task, future in zip(tasks, futures, strict=True):
-                try:
-                    results = future.result()
-                except BrokenProcessPool:
-                    raise InputFileError(
-                        f"one of the files from {task[0]} to {task[-1]} ended the process that read it",
-                        "Remove it",
-                    ) from None
-                for path, result in zip(task, results, strict=True):
+            offsets, documents = [0], []
+            for paths, results in _read_in_parallel(pool, domain, tokenizer, [path for path, _ in files], split):
+                for path, result in zip(paths, results, strict=True):
                     if isinstance(result, str):
-                        skipped.append((str(path), result))
+                        skipped.append((path.relative_to(folder).as_posix(), result))
                         continue
                     documents += result
                     for document in result:
                         offsets.append(offsets[-1] + document.shape[1])
-                done += len(task)
+                done += len(paths)
                 on_progress(done, total)
             if documents:
+                partial = target / f"{split}.bin.partial"
                 np.concatenate(documents, axis=1).tofile(partial)
                 partial.replace(target / f"{split}.bin")
             _write_json(target / f"{split}.json", {"offsets": offsets, "tokenizer": tokenizer.fingerprint})
     _write_json(target / "skipped.json", skipped)
+
+
+def _read_in_parallel(
+    pool: ProcessPoolExecutor, domain: Domain, tokenizer: Tokenizer, paths: list[Path], split: str
+) -> Iterator[tuple[list[Path], list[list[np.ndarray] | str]]]:
+    """Documents of some files at a time, in order, with the files."""
+    tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
+    with _ignored_interrupts():
+        futures = [pool.submit(_read_files, domain, tokenizer, task, split == "train") for task in tasks]
+    for task, future in zip(tasks, futures, strict=True):
+        try:
+            yield task, future.result()
+        except BrokenProcessPool:
+            raise InputFileError(
+                f"one of the files from {task[0]} to {task[-1]} ended the process that read it", "Remove it"
+            ) from None
+
+
+@contextmanager
+def _interruptible_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that do not finish all their work first when this process is interrupted."""
+    pool = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    """Processes started in here leave Ctrl-C, which a terminal sends to them too, to this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _write_json(path: Path, content: object) -> None:

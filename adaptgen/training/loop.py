@@ -22,7 +22,7 @@ from torch import Tensor
 from adaptgen.checkpoint import Checkpoint, load_weights, replace_folder, restore_folder, save_checkpoint
 from adaptgen.config import Recipe
 from adaptgen.data import BatchSampler, Shard
-from adaptgen.errors import CheckpointError
+from adaptgen.errors import CheckpointError, RecipeError
 from adaptgen.training.schedule import learning_rate
 
 __all__ = ["Trainer", "Validation"]
@@ -36,7 +36,7 @@ SAVE_EVERY_SECONDS = 300
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss on the validation split: mean over sources in nats per token, and each source's own, also per unit.
+    """Validation loss: mean over sources in nats per token, and each source's own, also per unit.
 
     The mean is None where nothing was held out.
     """
@@ -69,6 +69,7 @@ class Trainer:
         self.model = checkpoint.model
         config, data = recipe.training, recipe.data
         self.step, self.tokens_seen, self.best_loss = 0, 0, math.inf
+        self._saved_at = time.monotonic()
         decayed = [p for p in self.model.parameters() if p.dim() >= 2]
         others = [p for p in self.model.parameters() if p.dim() < 2]
         self.optimizer = torch.optim.AdamW(
@@ -111,10 +112,9 @@ class Trainer:
             Whether the run is complete; False if it was asked to stop.
 
         Raises:
-            CheckpointError: the loss is no longer a number.
+            RecipeError: the loss is no longer a number.
         """
         config = self.recipe.training
-        self._saved_at = time.monotonic()
         while self.step < config.max_steps and not should_stop():
             on_step(self._train_step())
             if self.step % config.validate_every == 0 or self.step == config.max_steps:
@@ -137,13 +137,14 @@ class Trainer:
         self.model.train()
         batch = torch.from_numpy(self.batches.batch(self.step))
         loss = next_token_loss(self._forward(batch[:, :, :-1]), batch[:, :, 1:])
-        if not math.isfinite(loss.item()):
-            raise CheckpointError(
-                f"the loss is {loss.item()} at step {self.step}",
-                "Lower training.learning_rate and start again",
-            )
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+            raise RecipeError(
+                f"training has diverged: the loss is {loss.item():.3g} and its gradient's norm {norm:.3g} "
+                f"at step {self.step + 1}",
+                f"Lower training.learning_rate (now {config.learning_rate:g}) and start again",
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -155,6 +156,7 @@ class Trainer:
             "learning_rate": rate,
             "grad_norm": float(norm),
             "tokens": self.tokens_seen,
+            "seconds": seconds,
             "tokens_per_second": batch[:, 0, 1:].numel() / seconds,
         }
 
@@ -204,9 +206,7 @@ class Trainer:
             "best_loss": self.best_loss,
         }
         with replace_folder(self.folder / "last") as partial:
-            save_file(
-                {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / STATE
-            )
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / STATE)
             (partial / STATE_INFO).write_text(json.dumps(info))
         self._saved_at = time.monotonic()
 
@@ -232,9 +232,7 @@ class Trainer:
                         key: file.get_tensor(name) for key, name in stored.items() if name in present
                     }
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(
-                f"{path.parent} is damaged: {error}", "Start again without --resume"
-            ) from None
+            raise CheckpointError(f"{path.parent} is damaged: {error}", "Start again without --resume") from None
         load_weights(self.model, path, prefix="model.")
 
 
