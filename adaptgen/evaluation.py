@@ -1,0 +1,150 @@
+"""Exact scores of documents under a model, and how sure one can be of their mean.
+
+Every frame after the first (the begin token, which costs nothing to know) is scored exactly once, each with as
+much of its past as the model's attention window lets it see. Loss over training sequences is not that: there, the
+first frames of each sequence are scored without the past that they have in the document.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adaptgen.domains.base import Tokenizer
+from adaptgen.model import Transformer
+from adaptgen.ngram import NgramModel
+
+__all__ = ["DocumentScore", "Estimate", "bits_per_unit", "score_documents", "score_with_ngrams"]
+
+NUM_RESAMPLES = 10_000
+RESAMPLES_AT_ONCE = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentScore:
+    """How well one document was predicted.
+
+    Attributes:
+        nats: negative log-likelihood of its tokens, the first frame given.
+        num_tokens: how many tokens that is, over all streams.
+        num_units: units in the document: notes, seconds, characters.
+    """
+
+    nats: float
+    num_tokens: int
+    num_units: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def score_documents(
+    model: Transformer,
+    documents: Sequence[np.ndarray],
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int = 4,
+    piece_frames: int = 256,
+    on_progress: Callable[[int], None] = lambda num_tokens: None,
+) -> list[DocumentScore]:
+    """Negative log-likelihood of whole documents.
+
+    Documents of like length are read side by side, through the cache and in pieces; neither the batch size nor
+    the length of the pieces changes a score by more than rounding.
+
+    Args:
+        model: in evaluation mode.
+        documents: tokens int `[K, T]`, each beginning with the begin token.
+        tokenizer: counts the units.
+        batch_size: documents read side by side.
+        piece_frames: frames fed at once.
+        on_progress: called with the number of tokens scored since the last call.
+
+    Returns:
+        One score per document, in their order.
+    """
+    assert not model.training, "dropout would change the scores"
+    nats = np.zeros(len(documents))
+    longest_first = sorted(range(len(documents)), key=lambda index: -documents[index].shape[1])
+    for start in range(0, len(documents), batch_size):
+        chosen = longest_first[start : start + batch_size]
+        batch = [torch.from_numpy(np.asarray(documents[index], dtype=np.int64)) for index in chosen]
+        nats[chosen] = _score_batch(model, batch, piece_frames=piece_frames, on_progress=on_progress)
+    return [
+        DocumentScore(nats=float(value), num_tokens=_num_scored(document), num_units=tokenizer.count_units(document))
+        for value, document in zip(nats, documents, strict=True)
+    ]
+
+
+@torch.no_grad()
+def _score_batch(
+    model: Transformer, documents: list[Tensor], *, piece_frames: int, on_progress: Callable[[int], None]
+) -> np.ndarray:
+    """Nats of documents `[K, T]`, the first the longest. What pads the others comes after them, unseen."""
+    lengths = torch.tensor([document.shape[1] for document in documents])
+    tokens = torch.zeros(len(documents), *documents[0].shape, dtype=torch.int64)
+    for row, document in zip(tokens, documents, strict=True):
+        row[:, : document.shape[1]] = document
+    device = next(model.parameters()).device
+    cache = model.new_cache(len(documents))
+    nats = torch.zeros(len(documents), dtype=torch.float64)
+    for start in range(0, tokens.shape[2] - 1, piece_frames):
+        stop = min(start + piece_frames, tokens.shape[2] - 1)
+        targets = tokens[:, :, start + 1 : stop + 1]
+        is_real = (torch.arange(start + 1, stop + 1) < lengths[:, None])[:, None].expand_as(targets)
+        logits = model(tokens[:, :, start:stop].to(device), cache).float()
+        picked = logits.gather(3, targets.to(device).unsqueeze(3)).squeeze(3)
+        costs = (logits.logsumexp(dim=3) - picked).cpu().double()
+        nats += costs.where(is_real, 0.0).sum(dim=(1, 2))
+        on_progress(int(is_real.sum()))
+    return nats.numpy()
+
+
+def _num_scored(document: np.ndarray) -> int:
+    return document.shape[0] * (document.shape[1] - 1)
+
+
+def score_with_ngrams(ngrams: NgramModel, documents: Sequence[np.ndarray], tokenizer: Tokenizer) -> list[DocumentScore]:
+    """Like `score_documents`, for an n-gram model and documents of one stream."""
+    return [
+        DocumentScore(
+            nats=float(ngrams.score(document[0]).sum()),
+            num_tokens=_num_scored(document),
+            num_units=tokenizer.count_units(document),
+        )
+        for document in documents
+    ]
+
+
+def bits_per_unit(scores: Sequence[DocumentScore], *, seed: int = 0) -> Estimate:
+    """Bits of all documents by units of all documents.
+
+    The interval is a percentile bootstrap over documents (Efron & Tibshirani, "An Introduction to the Bootstrap",
+    1993, chapter 13): it says how far the figure would move with other documents of the same kind, not with
+    another training run.
+
+    Args:
+        scores: of at least one document with units.
+        seed: of the resampling.
+    """
+    bits = np.array([score.nats for score in scores]) / math.log(2)
+    units = np.array([score.num_units for score in scores])
+    assert units.sum() > 0, "there is nothing to divide by"
+    rng = np.random.default_rng(seed)
+    ratios = []
+    for _ in range(NUM_RESAMPLES // RESAMPLES_AT_ONCE):
+        drawn = rng.integers(len(scores), size=(RESAMPLES_AT_ONCE, len(scores)))
+        ratios.append(bits[drawn].sum(axis=1) / np.maximum(1, units[drawn].sum(axis=1)))
+    low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
+    return Estimate(value=float(bits.sum() / units.sum()), low=float(low), high=float(high))

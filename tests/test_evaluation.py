@@ -1,0 +1,217 @@
+"""Scores against computations so slow and plain that they cannot be wrong in the same way."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptgen.config import ModelConfig
+from adaptgen.evaluation import DocumentScore, bits_per_unit, score_documents, score_with_ngrams
+from adaptgen.model import Transformer
+from adaptgen.ngram import NgramModel
+
+WINDOW = 6
+TOKENIZER = SimpleNamespace(count_units=lambda tokens: int((tokens[0] == 1).sum()))
+"""Token 1 of the first stream is a unit."""
+
+
+def build(vocab_sizes: tuple[int, ...]) -> Transformer:
+    torch.manual_seed(0)
+    config = ModelConfig(num_layers=3, num_heads=2, model_dim=16, attention_window=WINDOW)
+    model = Transformer(config, vocab_sizes).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    return model
+
+
+def random_documents(vocab_sizes: tuple[int, ...], lengths: list[int]) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [np.stack([rng.integers(size, size=length) for size in vocab_sizes]) for length in lengths]
+
+
+@torch.no_grad()
+def nats_by_hand(model: Transformer, document: np.ndarray) -> float:
+    """Each frame predicted from its past alone, which is given whole and without a cache."""
+    tokens, nats = torch.from_numpy(document)[None], 0.0
+    for frame in range(1, tokens.shape[2]):
+        log_probabilities = model(tokens[:, :, :frame])[0, :, -1].log_softmax(dim=-1)
+        for stream in range(tokens.shape[1]):
+            nats -= float(log_probabilities[stream, tokens[0, stream, frame]])
+    return nats
+
+
+class TestScoreDocuments:
+    @pytest.mark.parametrize("vocab_sizes", [(9,), (9, 5, 7)], ids=["K1", "K3"])
+    @pytest.mark.parametrize(("batch_size", "piece_frames"), [(1, 1), (1, 256), (3, 4), (2, 7), (8, 256)])
+    def test_equals_prediction_frame_by_frame(
+        self, vocab_sizes: tuple[int, ...], batch_size: int, piece_frames: int
+    ) -> None:
+        """Documents of every length, several windows long, in an order that is not that of their lengths."""
+        model = build(vocab_sizes)
+        documents = random_documents(vocab_sizes, [5, 31, 1, 12, 2, 31, 7])
+        scores = score_documents(model, documents, TOKENIZER, batch_size=batch_size, piece_frames=piece_frames)
+        for score, document in zip(scores, documents, strict=True):
+            assert score.nats == pytest.approx(nats_by_hand(model, document), abs=1e-4)
+            assert score.num_tokens == len(vocab_sizes) * (document.shape[1] - 1)
+            assert score.num_units == int((document[0] == 1).sum())
+
+    @settings(max_examples=15, deadline=None)
+    @given(
+        lengths=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+        batch_size=st.integers(1, 6),
+        piece_frames=st.integers(1, 50),
+    )
+    def test_pieces_and_batch_change_nothing(self, lengths: list[int], batch_size: int, piece_frames: int) -> None:
+        model, documents = build((9,)), random_documents((9,), lengths)
+        plain = score_documents(model, documents, TOKENIZER, batch_size=1, piece_frames=WINDOW)
+        other = score_documents(model, documents, TOKENIZER, batch_size=batch_size, piece_frames=piece_frames)
+        for one, two in zip(plain, other, strict=True):
+            assert one.nats == pytest.approx(two.nats, abs=1e-5 * max(1, one.num_tokens))
+
+    def test_progress_adds_up_to_all_tokens(self) -> None:
+        done: list[int] = []
+        documents = random_documents((9, 5), [4, 17, 9])
+        scores = score_documents(
+            build((9, 5)), documents, TOKENIZER, batch_size=2, piece_frames=5, on_progress=done.append
+        )
+        assert sum(done) == sum(score.num_tokens for score in scores) == 2 * (3 + 16 + 8)
+
+    def test_leaves_no_gradient_and_refuses_dropout(self) -> None:
+        model = build((9,))
+        score_documents(model, random_documents((9,), [4]), TOKENIZER)
+        assert all(parameter.grad is None for parameter in model.parameters())
+        with pytest.raises(AssertionError, match="dropout"):
+            score_documents(model.train(), random_documents((9,), [4]), TOKENIZER)
+
+
+class TestBitsPerUnit:
+    def test_is_the_ratio_of_sums(self) -> None:
+        scores = [
+            DocumentScore(nats=2 * math.log(2), num_tokens=9, num_units=1),
+            DocumentScore(nats=16 * math.log(2), num_tokens=9, num_units=5),
+        ]
+        estimate = bits_per_unit(scores)
+        assert estimate.value == pytest.approx(3.0)
+        assert (estimate.low, estimate.high) == pytest.approx((2.0, 3.2))
+
+    def test_interval_covers_the_truth_about_as_often_as_it_says(self) -> None:
+        """Documents whose units cost 5 bits on average, drawn 200 times."""
+        rng, covered = np.random.default_rng(0), 0
+        for seed in range(200):
+            bits_of = rng.normal(5, 1, size=40)
+            scores = [DocumentScore(nats=bits * 10 * math.log(2), num_tokens=1, num_units=10) for bits in bits_of]
+            estimate = bits_per_unit(scores, seed=seed)
+            covered += estimate.low <= 5 <= estimate.high
+        assert 0.88 <= covered / 200 <= 0.99
+
+    def test_depends_on_the_seed_alone(self) -> None:
+        scores = [DocumentScore(nats=float(n * n), num_tokens=1, num_units=n) for n in range(1, 9)]
+        assert bits_per_unit(scores, seed=3) == bits_per_unit(scores, seed=3)
+        assert bits_per_unit(scores, seed=3) != bits_per_unit(scores, seed=4)
+
+    def test_documents_without_units_count_with_their_bits(self) -> None:
+        scores = [
+            DocumentScore(nats=4 * math.log(2), num_tokens=4, num_units=2),
+            DocumentScore(nats=2 * math.log(2), num_tokens=2, num_units=0),
+        ]
+        assert bits_per_unit(scores).value == pytest.approx(3.0)
+
+
+BEGIN = 0
+
+
+def random_rows(vocab_size: int, lengths: list[int], *, seed: int = 0) -> list[np.ndarray]:
+    """Skewed tokens, so that contexts come again."""
+    rng = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, vocab_size)
+    return [
+        np.concatenate([[BEGIN], 1 + rng.choice(vocab_size - 1, size=length - 1, p=weights / weights.sum())])
+        for length in lengths
+    ]
+
+
+def probability_by_hand(
+    rows: list[np.ndarray], vocab_size: int, order: int, context: tuple[int, ...], token: int
+) -> float:
+    """Chen & Goodman's recursion on dictionaries of tuples."""
+    raw: dict[int, Counter] = defaultdict(Counter)
+    for row in rows:
+        padded = [vocab_size] * order + row.tolist()
+        for position in range(order + 1, len(padded)):
+            for length in range(1, order + 2):
+                raw[length][tuple(padded[position - length + 1 : position + 1])] += 1
+    probability = 1 / vocab_size
+    context = ((vocab_size,) * order + context)[-order:]
+    for length in range(1, order + 2):
+        counts = raw[length] if length == order + 1 else Counter(ngram[1:] for ngram in raw[length + 1])
+        n = {k: max(1, list(counts.values()).count(k)) for k in range(1, 5)}
+        share = n[1] / (n[1] + 2 * n[2])
+        discounts = {k: min(max(k - (k + 1) * share * n[k + 1] / n[k], 0.1), k - 0.1) for k in (1, 2, 3)}
+        history = context[order + 1 - length :]
+        seen = {ngram: count for ngram, count in counts.items() if ngram[:-1] == history}
+        if seen:
+            freed = sum(discounts[min(count, 3)] for count in seen.values())
+            count = seen.get((*history, token), 0)
+            own = count - discounts[min(count, 3)] if count else 0.0
+            probability = (own + freed * probability) / sum(seen.values())
+    return probability
+
+
+class TestNgramModel:
+    @pytest.mark.parametrize("order", [1, 2, 5])
+    def test_equals_the_recursion_written_out(self, order: int) -> None:
+        size = 6
+        rows, tests = random_rows(size, [60, 45, 2, 1]), random_rows(size, [1, 2, 9, 20], seed=1)
+        model = NgramModel(rows, size, order=order)
+        for row in tests:
+            expected = [
+                -math.log(probability_by_hand(rows, size, order, tuple(row[:position].tolist()), row[position]))
+                for position in range(1, len(row))
+            ]
+            np.testing.assert_allclose(model.score(row), expected, rtol=1e-9)
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        order=st.integers(1, 5),
+        lengths=st.lists(st.integers(1, 80), min_size=1, max_size=4),
+        context=st.lists(st.integers(1, 6), max_size=8),
+    )
+    def test_probabilities_sum_to_one(self, order: int, lengths: list[int], context: list[int]) -> None:
+        """After contexts that were seen and that were not, with much and with next to no training data."""
+        model = NgramModel(random_rows(7, lengths), 7, order=order)
+        costs = [model.score(np.array([BEGIN, *context, token]))[-1] for token in range(7)]
+        assert np.isfinite(costs).all()
+        assert np.exp(-np.array(costs)).sum() == pytest.approx(1.0)
+
+    def test_learns_what_a_bigram_can_and_cannot_know(self) -> None:
+        """1 1 2 2 1 1 2 2 ...: a coin's toss after one token, certain after two."""
+        row = np.array([BEGIN, *[1, 1, 2, 2] * 200])
+        bits = {order: NgramModel([row], 3, order=order).score(row).mean() / math.log(2) for order in (1, 2)}
+        assert bits[1] == pytest.approx(1.0, abs=0.02)
+        assert bits[2] < 0.05
+
+    def test_documents_do_not_run_into_each_other(self) -> None:
+        """The last token of one document says nothing about the first of the next."""
+        model = NgramModel([np.array([BEGIN, 1, 2]), np.array([BEGIN, 1, 3])] * 50, 4, order=2)
+        first = model.score(np.array([BEGIN, 1]))
+        assert math.exp(-first[0]) > 0.95
+
+    def test_vocabulary_of_sixteen_bits(self) -> None:
+        row = np.array([0, *[65_534, 65_533, 65_532] * 20])
+        assert NgramModel([row], 65_535, order=5).score(row)[10:].max() < 0.1
+
+    def test_scores_of_documents(self) -> None:
+        rows = random_rows(6, [40, 30])
+        model = NgramModel(rows, 6, order=2)
+        scores = score_with_ngrams(model, [row[None] for row in rows], TOKENIZER)
+        for score, row in zip(scores, rows, strict=True):
+            assert score.nats == pytest.approx(model.score(row).sum())
+            assert (score.num_tokens, score.num_units) == (len(row) - 1, int((row == 1).sum()))
