@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.text import Text
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 __all__ = [
+    "StopSignals",
     "new_console",
     "print_error",
     "print_json",
@@ -33,8 +35,7 @@ __all__ = [
 def printable(text: str) -> str:
     """Text with control characters and undecodable bytes, which file names may have, written as escapes."""
     return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode()
-        for char in text
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
     )
 
 
@@ -86,6 +87,34 @@ def progress_bar(*, stderr: bool = False) -> Progress:
     )
 
 
+class StopSignals:
+    """Within it, the first Ctrl-C or SIGTERM is a request to stop soon; the second ends the program at once."""
+
+    def __init__(self) -> None:
+        self._is_requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def is_requested(self) -> bool:
+        """Whether to stop."""
+        return self._is_requested
+
+    def _request(self, number: int, frame: object) -> None:
+        self._is_requested = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
 def refuse_existing(paths: Iterable[Path], *, force: bool) -> None:
     """Stop before any work is done if a result would overwrite a file.
 
@@ -96,17 +125,11 @@ def refuse_existing(paths: Iterable[Path], *, force: bool) -> None:
         if path.exists() and not path.is_file():
             raise OutputFileError(f"{path} is not a regular file", "Give another file name with -o")
         if path.exists() and not force:
-            raise OutputFileError(
-                f"{path} exists already", "Use --force to overwrite it, or -o for another name"
-            )
+            raise OutputFileError(f"{path} exists already", "Use --force to overwrite it, or -o for another name")
         if not path.parent.is_dir():
-            raise OutputFileError(
-                f"{path} cannot be written: there is no folder {path.parent}", "Make it first"
-            )
+            raise OutputFileError(f"{path} cannot be written: there is no folder {path.parent}", "Make it first")
         if not os.access(path.parent, os.W_OK):
-            raise OutputFileError(
-                f"{path} cannot be written: no permission in {path.parent}", "Use -o elsewhere"
-            )
+            raise OutputFileError(f"{path} cannot be written: no permission in {path.parent}", "Use -o elsewhere")
 
 
 def write_new(path: Path, content: bytes, *, force: bool) -> None:
@@ -130,6 +153,4 @@ def write_new(path: Path, content: bytes, *, force: bool) -> None:
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputFileError(
-            f"{path} cannot be written: {error.strerror}", "Use -o for another place"
-        ) from None
+        raise OutputFileError(f"{path} cannot be written: {error.strerror}", "Use -o for another place") from None

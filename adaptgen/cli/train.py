@@ -2,39 +2,187 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from adaptgen.cli.common import StopSignals, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    from adaptgen.config import Recipe
+    from adaptgen.training.loop import Validation
+    from adaptgen.training.session import Session
+
 __all__ = ["train"]
+
+NUM_SKIPPED_SHOWN = 5
+SAY_EVERY_SECONDS = 30
+"""Where output goes to a file and nobody sees a bar."""
+SPEED_MEMORY = 0.9
+"""Share of the older in the running means that are shown."""
 
 
 def train(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped name such as music.")
-    ],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped name such as music.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with your files; the recipe's own if not given.")
+        Path | None, typer.Option(metavar="FOLDER", help="Folder with your files; the recipe's own if not given.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Folder of the run; runs/<name> if not given.")
+        Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the run; runs/<name> if not given.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run in that folder stopped.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in that folder stopped.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Begin anew in a folder that holds a run.")] = False,
     overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a setting of the recipe."),
+        list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a setting of the recipe.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Short for --set training.max_steps=...")] = None,
-    seed: Annotated[int | None, typer.Option(help="Short for --set training.seed=...")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON; the rest to stderr.")
-    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Short for --set training.max_steps=N.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --set training.seed=N.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and all else to stderr.")] = False,
 ) -> None:
     """Train a model on a folder of files, or fine-tune one.
 
     Example: adaptgen train music --data ~/midi --set training.max_steps=2000
+
+    Ctrl-C stops after the step at hand and saves; --resume goes on as if it had never stopped.
     """
+    from adaptgen.errors import UsageError
+
+    if resume and force:
+        raise UsageError("--resume and --force contradict each other", "Give one of them")
+    settings = _read_recipe(recipe, data, overrides or [], steps=steps, seed=seed)
+    folder = output or Path("runs") / settings.name
+    if resume and data is None:
+        settings = _with_data_of(settings, folder)
+    say("Loading ...", stderr=as_json)
+    from adaptgen.training.session import Session
+
+    with progress_bar(stderr=as_json) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show_progress(source: str, done: int, total: int) -> None:
+            if source not in tasks:
+                tasks[source] = bar.add_task(f"Reading {source}", total=total, status="files")
+            bar.update(tasks[source], completed=done)
+
+        session = Session(settings, folder, resume=resume, force=force, on_progress=show_progress)
+    _describe(session, stderr=as_json)
+    with StopSignals() as stop:
+        is_complete = _run(session, stop, stderr=as_json)
+    _finish(session, is_complete=is_complete, as_json=as_json)
+
+
+def _read_recipe(name: str, data: Path | None, overrides: list[str], *, steps: int | None, seed: int | None) -> Recipe:
+    """The recipe with all that the command line says about it."""
+    from adaptgen.config import load_recipe
+    from adaptgen.shipped import find_recipe
+
+    short = {"training.max_steps": steps, "training.seed": seed}
+    overrides = overrides + [f"{key}={value}" for key, value in short.items() if value is not None]
+    settings = load_recipe(find_recipe(name), overrides=overrides)
+    return settings if data is None else _with_folder(settings, str(data))
+
+
+def _with_folder(settings: Recipe, folder: str) -> Recipe:
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"folder": folder})})
+
+
+def _with_data_of(settings: Recipe, folder: Path) -> Recipe:
+    """The recipe with the data folder of the run that it goes on with."""
+    from adaptgen.training.run_folder import read_recipe
+
+    begun = read_recipe(folder)
+    return settings if begun is None else _with_folder(settings, begun.data.folder)
+
+
+def _describe(session: Session, *, stderr: bool) -> None:
+    """Say what is about to be trained on what, and what cannot be used."""
+    from adaptgen.training.run_folder import SKIPPED
+
+    corpus, trainer = session.corpus, session.trainer
+    used = corpus.num_files - len(corpus.skipped)
+    say(
+        f"{session.recipe.name}: {trainer.model.num_parameters:,} parameters; {used:,} files from "
+        f"{session.recipe.data.folder} with {corpus.num_tokens('train'):,} tokens to train on and "
+        f"{corpus.num_tokens('validation'):,} for validation",
+        stderr=stderr,
+    )
+    if corpus.skipped:
+        say(f"{len(corpus.skipped):,} files are skipped:", style="yellow", stderr=stderr)
+        for name, reason in corpus.skipped[:NUM_SKIPPED_SHOWN]:
+            say(f"  {name}: {reason}", stderr=stderr)
+        say(f"  all of them with reasons: {session.folder / SKIPPED}", stderr=stderr)
+    if not corpus.num_tokens("validation"):
+        say("There are too few files to hold one out, so the newest weights count as the best.", stderr=stderr)
+    if not session.log.has_tensorboard:
+        say("TensorBoard is not installed, so there are no logs for it (pip install tensorboard).", stderr=stderr)
+    if trainer.step:
+        say(f"Going on after step {trainer.step:,}", stderr=stderr)
+
+
+def _run(session: Session, stop: StopSignals, *, stderr: bool) -> bool:
+    """Train with a progress bar, or with a line now and then where nobody sees one."""
+    total, mean = session.recipe.training.max_steps, {}
+    held_out = ""
+    with progress_bar(stderr=stderr) as bar:
+        task = bar.add_task("Training", total=total, completed=session.trainer.step, status="")
+        said_at = time.monotonic()
+
+        def line() -> str:
+            return f"loss {mean['loss']:.3f}{held_out}  {mean['tokens_per_second']:,.0f} tokens/s"
+
+        def show_step(record: dict[str, float]) -> None:
+            nonlocal said_at
+            for key in ("loss", "tokens_per_second"):
+                mean[key] = SPEED_MEMORY * mean.get(key, record[key]) + (1 - SPEED_MEMORY) * record[key]
+            bar.update(task, completed=record["step"], status=line())
+            if bar.disable and time.monotonic() - said_at > SAY_EVERY_SECONDS:
+                said_at = time.monotonic()
+                say(f"step {record['step']:,.0f} of {total:,}  {line()}", stderr=stderr)
+
+        def show_validation(step: int, validation: Validation) -> None:
+            nonlocal held_out, said_at
+            said_at = time.monotonic()
+            if validation.nats_per_token is not None:
+                held_out = f"  validation {validation.nats_per_token:.3f}"
+            bar.console.print(f"step {step:,} of {total:,}  {line()}", markup=False)
+
+        return session.run(on_step=show_step, on_validation=show_validation, should_stop=stop.is_requested)
+
+
+def _finish(session: Session, *, is_complete: bool, as_json: bool) -> None:
+    """Say what came out and how to go on; a stopped run exits with 130."""
+    from adaptgen.training.log import CURVE
+    from adaptgen.training.run_folder import RECIPE
+
+    folder, trainer = session.folder, session.trainer
+    best = folder / "best"
+    resume = shlex.join(["adaptgen", "train", str(folder / RECIPE), "-o", str(folder), "--resume"])
+    if as_json:
+        print_json(
+            {
+                "is_complete": is_complete,
+                "step": trainer.step,
+                "tokens": trainer.tokens_seen,
+                "training_seconds": session.log.training_seconds,
+                "best": str(best) if best.is_dir() else None,
+                "best_metrics": session.best_metrics(),
+                "folder": str(folder),
+                "num_files": session.corpus.num_files,
+                "num_skipped": len(session.corpus.skipped),
+                "resume": None if is_complete else resume,
+            }
+        )
+    elif is_complete:
+        minutes = session.log.training_seconds / 60
+        say(f"Done: {trainer.step:,} steps, {trainer.tokens_seen:,} tokens, {minutes:.1f} minutes", style="green")
+        suffix = trainer.checkpoint.domain.suffixes[0]
+        say(f"Loss curve: {folder / CURVE}")
+        say(f"Best weights: {best}. Hear them:")
+        say("  " + shlex.join(["adaptgen", "continue", f"song{suffix}", "--checkpoint", str(best)]))
+    if not is_complete:
+        say(f"Stopped after step {trainer.step:,} and saved. Go on with:", style="yellow", stderr=as_json)
+        say(f"  {resume}", stderr=as_json)
+        raise typer.Exit(130)

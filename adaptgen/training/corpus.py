@@ -1,0 +1,99 @@
+"""The files of a recipe, tokenised: what a run is trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptgen.config import Recipe
+from adaptgen.data import Shard, find_files, prepare
+from adaptgen.domains.base import Domain, Tokenizer
+from adaptgen.errors import InputFileError
+from adaptgen.shipped import find_shipped
+
+__all__ = ["Corpus", "find_data_folder", "read_corpus"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All sources of a recipe.
+
+    Attributes:
+        shards: by split, of each source in the recipe's order.
+        skipped: files that could not be used, below the data folder, and why.
+        num_files: how many there are, the skipped ones included.
+    """
+
+    shards: list[dict[str, Shard]]
+    skipped: list[tuple[str, str]]
+    num_files: int
+
+    def num_tokens(self, split: str) -> int:
+        """Frames in all documents of a split."""
+        return sum(source[split].offsets[-1] for source in self.shards if split in source)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any token."""
+        digest = hashlib.sha256()
+        for source in self.shards:
+            for split, shard in sorted(source.items()):
+                digest.update(f"{split} {shard.offsets}".encode())
+                digest.update(shard.tokens)
+        return digest.hexdigest()[:32]
+
+
+def find_data_folder(folder: str) -> Path:
+    """The data folder that a recipe names: a path, or what is shipped under that path.
+
+    Raises:
+        InputFileError: there is none.
+    """
+    path = Path(folder).expanduser()
+    found = path if path.exists() else find_shipped(folder)
+    if found is None:
+        raise InputFileError(f"there is no folder {folder}", "Give one with --data")
+    return found.resolve()
+
+
+def read_corpus(
+    recipe: Recipe,
+    domain: Domain,
+    tokenizer: Tokenizer,
+    *,
+    on_progress: Callable[[str, int, int], None] = lambda source, done, total: None,
+) -> Corpus:
+    """Tokenise every source, or find it in the cache.
+
+    Args:
+        recipe: names the sources.
+        domain, tokenizer: read them.
+        on_progress: called with the source, files done and files in all.
+
+    Raises:
+        InputFileError: a source has no usable file, or there is less in all than one training sequence.
+    """
+    root = Path(recipe.data.folder)
+    shards, skipped, num_files = [], [], 0
+    for source in recipe.data.sources:
+        splits, bad = prepare(
+            domain,
+            tokenizer,
+            source,
+            recipe.data,
+            root,
+            on_progress=lambda done, total, name=source.path: on_progress(name, done, total),
+        )
+        shards.append(splits)
+        skipped += [((Path(source.path) / name).as_posix(), reason) for name, reason in bad]
+        num_files += len(find_files(root / source.path, domain.suffixes))
+    corpus = Corpus(shards, skipped, num_files)
+    tokens, needed = corpus.num_tokens("train"), recipe.training.seq_len + 1
+    if tokens < needed:
+        raise InputFileError(
+            f"{root} has {tokens:,} tokens to train on, fewer than the {needed:,} of one training sequence",
+            "Add files, or lower training.seq_len",
+        )
+    return corpus

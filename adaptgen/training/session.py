@@ -1,0 +1,176 @@
+"""From a recipe to a finished run: find the data, make the model, train, and leave everything in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from adaptgen import __version__, domains
+from adaptgen.checkpoint import METRICS, Checkpoint, find_checkpoint, load_checkpoint
+from adaptgen.checkpoint import shipped as shipped_checkpoints
+from adaptgen.config import Recipe
+from adaptgen.errors import OutputFileError, RecipeError
+from adaptgen.model import Transformer
+from adaptgen.training import run_folder
+from adaptgen.training.card import model_card
+from adaptgen.training.corpus import find_data_folder, read_corpus
+from adaptgen.training.log import RunLog
+from adaptgen.training.loop import Trainer, Validation
+
+__all__ = ["Session", "new_checkpoint"]
+
+
+class Session:
+    """One run in its folder, ready to train.
+
+    Args:
+        recipe: what to do.
+        folder: where everything goes.
+        resume: go on with the run in the folder.
+        force: begin anew although there is a run in the folder.
+        on_progress: called with a source, its files tokenised so far, and all its files.
+
+    Attributes:
+        recipe: with paths made absolute.
+        trainer: the run.
+        corpus: what it trains on.
+        log: what it has done so far.
+
+    Raises:
+        AdaptgenError: the recipe, the data, the folder or the run to resume is not right.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        *,
+        resume: bool = False,
+        force: bool = False,
+        on_progress: Callable[[str, int, int], None] = lambda source, done, total: None,
+    ) -> None:
+        run_folder.check_free(folder, resume=resume, force=force)
+        self.folder, self.recipe = folder, _resolve(recipe)
+        if self.recipe.training.num_threads is not None:
+            torch.set_num_threads(self.recipe.training.num_threads)
+        checkpoint = new_checkpoint(self.recipe)
+        self.corpus = read_corpus(self.recipe, checkpoint.domain, checkpoint.tokenizer, on_progress=on_progress)
+        fingerprint = self.corpus.fingerprint
+        if resume:
+            run_folder.check_fits(folder, self.recipe, corpus_fingerprint=fingerprint)
+        self.trainer = Trainer(self.recipe, checkpoint, self.corpus.shards, folder, card="")
+        if resume:
+            self.trainer.resume()
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not resume:
+                run_folder.clear(folder)
+            about = {
+                "adaptgen": __version__,
+                "corpus_fingerprint": fingerprint,
+                "num_files": self.corpus.num_files,
+                "num_skipped": len(self.corpus.skipped),
+                "num_parameters": checkpoint.model.num_parameters,
+            }
+            run_folder.write_about(folder, self.recipe, about, self.corpus.skipped)
+            self.log = RunLog(folder, step=self.trainer.step)
+
+    def run(
+        self,
+        *,
+        on_step: Callable[[dict[str, float]], None] = lambda record: None,
+        on_validation: Callable[[int, Validation], None] = lambda step, validation: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train; arguments and result as of `Trainer.run`.
+
+        Raises:
+            RecipeError: the loss is no longer a number.
+            OutputFileError: the disk is full, or the folder may not be written any more.
+        """
+
+        def log_step(record: dict[str, float]) -> None:
+            self.log.add_step(record)
+            on_step(record)
+
+        def log_validation(step: int, validation: Validation) -> None:
+            self.log.add_validation(step, validation)
+            self.trainer.card = model_card(
+                self.recipe,
+                self.trainer.checkpoint,
+                self.corpus,
+                self.folder,
+                step=step,
+                tokens_seen=self.trainer.tokens_seen,
+                training_seconds=self.log.training_seconds,
+                validation=validation,
+            )
+            on_validation(step, validation)
+
+        with _writing(self.folder):
+            try:
+                return self.trainer.run(on_step=log_step, on_validation=log_validation, should_stop=should_stop)
+            finally:
+                self.log.close()
+
+    def best_metrics(self) -> dict[str, Any]:
+        """What was measured of `best/`, whichever process wrote it; empty if there is none yet."""
+        path = self.folder / "best" / METRICS
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def new_checkpoint(recipe: Recipe) -> Checkpoint:
+    """An untrained model, or the one that the recipe starts from.
+
+    Raises:
+        RecipeError: domain or tokenizer options are not right, or differ from those of `init_from`.
+        CheckpointError: `init_from` cannot be loaded or is of another domain.
+    """
+    domain = domains.get(recipe.domain)
+    torch.manual_seed(recipe.training.seed)
+    if recipe.init_from is None:
+        tokenizer = domain.tokenizer_type.from_options(recipe.tokenizer)
+        return Checkpoint(
+            domain, tokenizer, Transformer(recipe.model, tokenizer.vocab_sizes, dropout=recipe.training.dropout)
+        )
+    start = load_checkpoint(recipe.init_from, domain=domain)
+    options = start.tokenizer.to_options()
+    for key, value in recipe.tokenizer.items():
+        if options.get(key) != value:
+            raise RecipeError(
+                f"tokenizer.{key} is {value!r}, but {recipe.init_from} was trained with {options.get(key)!r}",
+                "Leave the tokenizer out: init_from brings its own",
+            )
+    model = Transformer(start.model.config, start.tokenizer.vocab_sizes, dropout=recipe.training.dropout)
+    model.load_state_dict(start.model.state_dict())
+    return Checkpoint(domain, start.tokenizer, model)
+
+
+def _resolve(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths, so that it says the same in any directory."""
+    data = recipe.data.model_copy(update={"folder": str(find_data_folder(recipe.data.folder))})
+    init_from = recipe.init_from
+    if init_from is not None:
+        folder = find_checkpoint(init_from)
+        init_from = init_from if init_from in shipped_checkpoints() else str(folder.resolve())
+    return recipe.model_copy(update={"data": data, "init_from": init_from})
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn the errors of a full or forbidden disk into a sentence."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputFileError(
+            f"{folder} cannot be written: {reason}", "Free some space or mend its permissions, then use --resume"
+        ) from None
