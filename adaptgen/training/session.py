@@ -149,7 +149,7 @@ def new_checkpoint(recipe: Recipe) -> Checkpoint:
             )
     model = Transformer(start.model.config, start.tokenizer.vocab_sizes, dropout=recipe.training.dropout)
     model.load_state_dict(start.model.state_dict())
-    return Checkpoint(domain, start.tokenizer, model)
+    return Checkpoint(domain, start.tokenizer, model, sampling=start.sampling)
 
 
 def _resolve(recipe: Recipe) -> Recipe:
