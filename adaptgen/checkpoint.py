@@ -1,7 +1,7 @@
 """A checkpoint is a folder: weights, configuration, tokenizer, metrics and a card.
 
     model.safetensors   weights, bfloat16 unless asked otherwise
-    config.json         format version, domain, model, tokenizer options and fingerprint
+    config.json         format version, domain, model, tokenizer options and fingerprint, sampling defaults
     tokenizer.json ...  what the domain's tokenizer keeps
     metrics.json        what was measured, and on what
     README.md           the model card
@@ -15,9 +15,9 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -27,8 +27,9 @@ from safetensors.torch import save_file
 from adaptgen import domains
 from adaptgen.config import ModelConfig
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import CheckpointError
+from adaptgen.errors import CheckpointError, UsageError
 from adaptgen.model import Transformer
+from adaptgen.sampling import Sampling
 from adaptgen.shipped import shipped_folder
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Checkpoint",
     "find_checkpoint",
     "load_checkpoint",
+    "load_tokenizer",
     "replace_folder",
     "restore_folder",
     "save_checkpoint",
@@ -54,6 +56,8 @@ class Checkpoint:
     tokenizer: Tokenizer
     model: Transformer
     metrics: dict[str, Any] = field(default_factory=dict)
+    sampling: Sampling = Sampling()
+    """How to draw from it unless the user says otherwise."""
     name: str = ""
 
 
@@ -77,9 +81,7 @@ def find_checkpoint(name: str) -> Path:
     if path.exists():
         raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", "Give a checkpoint's folder")
     known = ", ".join(shipped()) or "none"
-    raise CheckpointError(
-        f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}"
-    )
+    raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -89,20 +91,18 @@ def read_config(folder: Path) -> dict[str, Any]:
         CheckpointError: it cannot be read or is of another version.
     """
     path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        version = config["format_version"]
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}", "Get the checkpoint again"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path} is damaged", "Get the checkpoint again") from None
+    config = _read_json(path)
+    version = config.get("format_version") if isinstance(config, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {version}; this adaptgen reads {FORMAT_VERSION}", "Update adaptgen"
         )
     return config
+
+
+def load_tokenizer(name: str, *, domain: Domain | None = None) -> Tokenizer:
+    """The tokenizer of a checkpoint, without its weights; arguments and errors as of `load_checkpoint`."""
+    return _load_parts(name, domain).tokenizer
 
 
 def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
@@ -115,32 +115,53 @@ def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
     Raises:
         CheckpointError: it is missing, damaged, or of another domain; says which tensor or file.
     """
+    parts = _load_parts(name, domain)
+    model = Transformer(parts.model_config, parts.tokenizer.vocab_sizes)
+    load_weights(model, parts.folder / WEIGHTS)
+    metrics = _read_json(parts.folder / METRICS) if (parts.folder / METRICS).is_file() else {}
+    return Checkpoint(parts.domain, parts.tokenizer, model.eval(), metrics, parts.sampling, name=parts.folder.name)
+
+
+class _Parts(NamedTuple):
+    """What a checkpoint holds beside its weights."""
+
+    folder: Path
+    domain: Domain
+    tokenizer: Tokenizer
+    model_config: ModelConfig
+    sampling: Sampling
+
+
+def _load_parts(name: str, domain: Domain | None) -> _Parts:
     folder = find_checkpoint(name)
     config = read_config(folder)
     try:
         own_domain = domains.get(config["domain"])
         model_config = ModelConfig.model_validate(config["model"])
+        sampling = Sampling(**config["sampling"])
         options, fingerprint = config["tokenizer"], config["tokenizer_fingerprint"]
-        if domain is not None and own_domain is not domain:
-            raise CheckpointError(
-                f"checkpoint {name} is for {own_domain.name}, not for {domain.name}",
-                "Give another with --checkpoint",
-            )
-        tokenizer = own_domain.tokenizer_type.load(folder, options)
-    except (KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError, UsageError) as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again") from None
+    if domain is not None and own_domain is not domain:
         raise CheckpointError(
-            f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again"
-        ) from None
+            f"checkpoint {name} is for {own_domain.name}, not for {domain.name}", "Give another with --checkpoint"
+        )
+    tokenizer = own_domain.tokenizer_type.load(folder, options)
     if tokenizer.fingerprint != fingerprint:
         raise CheckpointError(
             f"{folder} was trained on tokens {fingerprint}; this adaptgen makes {tokenizer.fingerprint}",
             "Use the adaptgen version it was trained with, or train again",
         )
-    model = Transformer(model_config, tokenizer.vocab_sizes)
-    load_weights(model, folder / WEIGHTS)
-    metrics_file = folder / METRICS
-    metrics = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.is_file() else {}
-    return Checkpoint(own_domain, tokenizer, model.eval(), metrics, name=folder.name)
+    return _Parts(folder, own_domain, tokenizer, model_config, sampling)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}", "Get the checkpoint again") from None
+    except ValueError:
+        raise CheckpointError(f"{path} is damaged", "Get the checkpoint again") from None
 
 
 def load_weights(model: torch.nn.Module, path: Path, *, prefix: str = "") -> None:
@@ -156,8 +177,7 @@ def load_weights(model: torch.nn.Module, path: Path, *, prefix: str = "") -> Non
                 shape = tuple(file.get_slice(prefix + name).get_shape())
                 if shape != tuple(parameter.shape):
                     raise CheckpointError(
-                        f"{path}: tensor {name!r} has shape {list(shape)}, "
-                        f"the model wants {list(parameter.shape)}",
+                        f"{path}: tensor {name!r} has shape {list(shape)}, the model wants {list(parameter.shape)}",
                         "Get the checkpoint again",
                     )
             state = {name: file.get_tensor(prefix + name).to(expected[name].dtype) for name in expected}
@@ -195,9 +215,7 @@ def restore_folder(folder: Path) -> None:
         old.rename(folder)
 
 
-def save_checkpoint(
-    checkpoint: Checkpoint, folder: Path, *, card: str, dtype: torch.dtype = torch.bfloat16
-) -> None:
+def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, card: str, dtype: torch.dtype = torch.bfloat16) -> None:
     """Write the files of a checkpoint into an existing folder.
 
     Args:
@@ -206,9 +224,7 @@ def save_checkpoint(
         card: text of README.md.
         dtype: of the weights on disk.
     """
-    weights = {
-        name: tensor.detach().to(dtype).contiguous() for name, tensor in checkpoint.model.state_dict().items()
-    }
+    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in checkpoint.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     config = {
         "format_version": FORMAT_VERSION,
@@ -216,8 +232,11 @@ def save_checkpoint(
         "model": checkpoint.model.config.model_dump(mode="json"),
         "tokenizer": checkpoint.tokenizer.to_options(),
         "tokenizer_fingerprint": checkpoint.tokenizer.fingerprint,
+        "sampling": asdict(checkpoint.sampling),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    # safetensors gives its files to their owner alone; a checkpoint is as public as its folder.
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
     (folder / METRICS).write_text(json.dumps(checkpoint.metrics, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")
     checkpoint.tokenizer.save(folder)

@@ -6,18 +6,36 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from adaptgen import __version__
 from adaptgen.cli import checkpoints, recipes
 from adaptgen.cli.common import print_error, say
+from adaptgen.cli.continue_ import continue_
+from adaptgen.cli.render import render
+from adaptgen.cli.tokenize import tokenize
+from adaptgen.cli.train import train
 from adaptgen.errors import AdaptgenError
 
 __all__ = ["app", "main"]
 
 EXIT_INTERRUPTED = 130
 
+
+class Verbs(TyperGroup):
+    """All verbs; each may be interrupted."""
+
+    def invoke(self, ctx: typer.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            say("Interrupted.", stderr=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="adaptgen",
+    cls=Verbs,
     help="Continue a song: a small transformer writes the next bars of your MIDI file.",
     no_args_is_help=True,
     add_completion=False,
@@ -25,6 +43,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # In the order in which --help lists them.
+app.command("continue")(continue_)
+app.command("render")(render)
+app.command("tokenize")(tokenize)
+app.command("train")(train)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(checkpoints.app, name="checkpoints")
 
@@ -52,8 +74,8 @@ def main() -> None:
     except AdaptgenError as error:
         print_error(error)
         sys.exit(error.exit_code)
-    except SystemExit as end:
-        # Typer has turned Ctrl-C into this.
-        if end.code == EXIT_INTERRUPTED:
-            say("Interrupted.", stderr=True)
-        raise
+    except OSError as error:
+        # No mistake of ours either: a disk, a permission, a name that is too long.
+        place = f"{error.filename}: " if error.filename else ""
+        say(f"Error: {place}{error.strerror or error}.", style="red", stderr=True)
+        sys.exit(AdaptgenError.exit_code)

@@ -82,9 +82,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as file:
             shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
         card = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else ""
-        metrics = (
-            json.loads((folder / METRICS).read_text(encoding="utf-8")) if (folder / METRICS).is_file() else {}
-        )
+        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8")) if (folder / METRICS).is_file() else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder} is damaged: {error}", "Get the checkpoint again") from None
     licence = re.search(r"^\W*licen[cs]e\W*:\W*(.+?)\W*$", card, re.MULTILINE | re.IGNORECASE)
@@ -110,7 +108,5 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     """Nested measurements as (dotted name, value)."""
     result = []
     for key, value in content.items():
-        result += (
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + str(key), value)]
-        )
+        result += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + str(key), value)]
     return result

@@ -138,6 +138,8 @@ class Domain(ABC):
     """A kind of material: its files, tokens, rules and measures."""
 
     name: ClassVar[str]
+    default_checkpoint: ClassVar[str]
+    """The shipped one that continues its files."""
     suffixes: ClassVar[tuple[str, ...]]
     """Of files that it reads, lower case with the dot."""
     tokenizer_type: ClassVar[type[Tokenizer]]
@@ -160,9 +162,24 @@ class Domain(ABC):
         """A variation of a training sequence `[K, T]`, of the same length; may span several documents."""
 
     @abstractmethod
-    def read_prompt(
-        self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int
-    ) -> Prompt:
+    def check_roundtrip(self, path: Path, tokenizer: Tokenizer) -> dict[str, int | float]:
+        """What is lost when a file goes through tokens and back: counts and largest errors, by name.
+
+        Raises:
+            InputFileError: the file cannot be read.
+        """
+
+    @abstractmethod
+    def render(self, path: Path, *, soundfont: Path | None) -> bytes:
+        """The sound of a file, as a WAV file's bytes.
+
+        Raises:
+            InputFileError: the file or the soundfont cannot be read.
+            UsageError: the domain has no sound.
+        """
+
+    @abstractmethod
+    def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
         """Read a file to be continued.
 
         Args:

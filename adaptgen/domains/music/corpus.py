@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
 
-from adaptgen.domains.music.grid import Grid, estimate_phase
+from adaptgen.domains.music.grid import CELL_STEPS, STEPS_PER_BEAT, Grid, estimate_phase
 from adaptgen.domains.music.song import Part, Song, read_song
-from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames
+from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
 
-__all__ = ["augment", "grid_of", "read_documents", "tokenize_bars"]
+__all__ = ["augment", "check_roundtrip", "grid_of", "read_documents", "tokenize_bars"]
 
 GENERAL_MIDI_DRUMS = {22: 42, 26: 46}
 """Hi-hat edges of Roland drum kits, which General MIDI lacks, and the hi-hat sounds it has instead."""
@@ -41,9 +42,7 @@ def tokenize_bars(
     notes = {token: [] for token in names.tokens}
     for part, token in zip(parts, names.token_of, strict=True):
         if token == DRUMS:
-            notes[token].extend(
-                n._replace(pitch=GENERAL_MIDI_DRUMS.get(n.pitch, n.pitch)) for n in part.notes
-            )
+            notes[token].extend(n._replace(pitch=GENERAL_MIDI_DRUMS.get(n.pitch, n.pitch)) for n in part.notes)
         else:
             notes[token].extend(part.notes)
     voices = [(token, grid.quantize(notes[token])) for token in names.tokens]
@@ -64,10 +63,49 @@ def read_documents(path: Path, tokenizer: MusicTokenizer, *, is_training: bool) 
     if is_training and len(merged) < len(song.parts) and digest[0] % MERGED_SHARE == 0:
         variants.append(merged)
     begin = np.array([[tokenizer.begin]], dtype=np.int64)
-    documents = [
-        tokenize_bars(parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar) for parts in variants
-    ]
+    documents = [tokenize_bars(parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar) for parts in variants]
     return [np.concatenate([begin, tokens], axis=1) for tokens in documents]
+
+
+def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | float]:
+    """Compare a file's notes with those that its tokens say, each matched by part, pitch and nearest onset."""
+    song = read_song(path)
+    grid = grid_of(song)
+    first_bar = min(grid.place(note.start)[0] for part in song.parts for note in part.notes)
+    stop_bar = 1 + max(grid.place(note.start)[0] for part in song.parts for note in part.notes)
+    tokens = tokenize_bars(song.parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar)
+    cells = [(bar, index * CELL_STEPS) for bar in range(first_bar, stop_bar) for index in range(len(grid.cells(bar)))]
+    decoded: dict[tuple[int, int], list[VoicedNote]] = {}
+    for note in tokenizer.decode(tokens):
+        decoded.setdefault((note.program, note.pitch), []).append(note)
+    step = song.ticks_per_beat / STEPS_PER_BEAT
+    onset_errors, duration_errors, velocity_errors = [], [], []
+    for part, token in zip(song.parts, PartNames(song.parts).token_of, strict=True):
+        for note in part.notes:
+            pitch = GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if token == DRUMS else note.pitch
+            found = [
+                (abs(grid.tick(bar, offset + other.position) - note.start), other)
+                for other in decoded.get((token, pitch), [])
+                for bar, offset in [cells[other.cell]]
+            ]
+            error, nearest = min(found, key=lambda item: item[0], default=(math.inf, None))
+            if nearest is None or error > step:
+                continue
+            onset_errors.append(error / song.ticks_per_beat)
+            velocity_errors.append(abs(nearest.velocity - note.velocity))
+            if token != DRUMS:
+                duration_errors.append(abs(nearest.duration * step - (note.end - note.start)) / song.ticks_per_beat)
+    return {
+        "notes": song.num_notes,
+        "notes_lost": song.num_notes - len(onset_errors),
+        "tokens": tokens.shape[1],
+        "tokens_per_note": round(tokens.shape[1] / song.num_notes, 2),
+        "grid_shift_beats": round(grid.phase, 4),
+        "onset_error_beats_mean": round(float(np.mean(onset_errors or [0])), 4),
+        "onset_error_beats_max": round(max(onset_errors, default=0.0), 4),
+        "duration_error_beats_mean": round(float(np.mean(duration_errors or [0])), 4),
+        "velocity_error_mean": round(float(np.mean(velocity_errors or [0])), 2),
+    }
 
 
 def _merge_same_programs(parts: list[Part]) -> list[Part]:

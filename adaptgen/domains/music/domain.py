@@ -8,6 +8,7 @@ import numpy as np
 
 from adaptgen.domains.base import ContinuationRequest, Domain, Prompt, Tokenizer
 from adaptgen.domains.music import corpus
+from adaptgen.domains.music.song import read_song
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 
 __all__ = ["DOMAIN"]
@@ -17,6 +18,7 @@ class MusicDomain(Domain):
     """Standard MIDI Files."""
 
     name = "music"
+    default_checkpoint = "music"
     suffixes = (".mid", ".midi")
     tokenizer_type = MusicTokenizer
 
@@ -26,9 +28,15 @@ class MusicDomain(Domain):
     def augment(self, tokens: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
         return corpus.augment(tokens, tokenizer, rng)
 
-    def read_prompt(
-        self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int
-    ) -> Prompt:
+    def check_roundtrip(self, path: Path, tokenizer: Tokenizer) -> dict[str, int | float]:
+        return corpus.check_roundtrip(path, tokenizer)
+
+    def render(self, path: Path, *, soundfont: Path | None) -> bytes:
+        from adaptgen.domains.music.render import encode_wav, render
+
+        return encode_wav(render(read_song(path).midi, soundfont=soundfont))
+
+    def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
         from adaptgen.domains.music.prompt import MusicPrompt
 
         return MusicPrompt(path, tokenizer, request, window=window)

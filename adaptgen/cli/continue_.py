@@ -1,0 +1,122 @@
+"""`adaptgen continue`: the main job."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, say, write_new
+from adaptgen.errors import UsageError
+
+if TYPE_CHECKING:
+    from adaptgen.domains.base import Continuation
+    from adaptgen.sampling import Sampling
+
+__all__ = ["continue_"]
+
+LARGEST_SEED = 2**31
+
+
+def continue_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to continue; its kind decides the domain.")],
+    bars: Annotated[int | None, typer.Option(help="How many bars to add; 16 if nothing is said.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="How many seconds to add instead.")] = None,
+    from_bar: Annotated[
+        int | None,
+        typer.Option(help="Bar at which the new part begins, from 1; what the file has from there on is left out."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Name of the result; FILE.continued.mid here if not given.")
+    ] = None,
+    wav: Annotated[bool, typer.Option(" /--no-wav", help="Write no sound beside the MIDI file.")] = True,
+    soundfont: Annotated[Path | None, typer.Option(help="SF2 or SF3 file to play the sound with.")] = None,
+    new_only: Annotated[bool, typer.Option("--new-only", help="Write the new part alone.")] = False,
+    variations: Annotated[int, typer.Option(help="How many different continuations, drawn together.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Repeats a result; drawn and shown if not given.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 bolder.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the K likeliest tokens only.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens that hold this share.")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Drop tokens this much less likely than the likeliest.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="A shipped name or a folder, such as runs/mine/best.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Continue a file.
+
+    Sampling options not given are the checkpoint's own, chosen by measurement.
+
+    Example: adaptgen continue song.mid --bars 16
+
+    Example: adaptgen continue song.mid --from-bar 9 --variations 4 --temperature 0.9
+    """
+    from adaptgen import domains
+
+    domain = domains.for_file(file)
+    if not variations >= 1:
+        raise UsageError(f"--variations is {variations}", "Give a whole number from 1 up")
+    suffixes = [domain.suffixes[0], *([".wav"] if wav and domain.suffixes[0] != ".wav" else [])]
+    stem = output.with_suffix("") if output and output.suffix.lower() in domain.suffixes else output
+    stem = stem or Path(f"{file.stem}.continued")
+    stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
+    paths = [[stem.with_name(stem.name + suffix) for suffix in suffixes] for stem in stems]
+    if any(path.exists() and file.exists() and path.samefile(file) for row in paths for path in row):
+        raise UsageError(f"{file} would be overwritten by its own continuation", "Give another name with -o")
+    refuse_existing([path for row in paths for path in row], force=force)
+
+    from adaptgen.checkpoint import load_checkpoint
+    from adaptgen.continuation import continue_file
+    from adaptgen.domains.base import ContinuationRequest
+
+    request = ContinuationRequest(
+        bars=bars, seconds=seconds, from_bar=from_bar, new_only=new_only, sound=wav, soundfont=soundfont
+    )
+    loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
+    sampling = _override(loaded.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    seed = secrets.randbelow(LARGEST_SEED) if seed is None else seed
+    with progress_bar(stderr=True) as progress:
+        task = progress.add_task("continuing", total=100, status="")
+        results = continue_file(
+            file,
+            loaded,
+            request,
+            sampling,
+            variations=variations,
+            seed=seed,
+            on_progress=lambda share: progress.update(task, completed=int(100 * share)),
+        )
+    for result, row in zip(results, paths, strict=True):
+        for path in row:
+            write_new(path, result.files[path.suffix], force=force)
+    _report(results, paths, checkpoint=loaded.name, seed=seed, as_json=as_json)
+
+
+def _override(sampling: Sampling, **options: float | int | None) -> Sampling:
+    from dataclasses import replace
+
+    return replace(sampling, **{name: value for name, value in options.items() if value is not None})
+
+
+def _report(results: list[Continuation], paths: list[list[Path]], *, checkpoint: str, seed: int, as_json: bool) -> None:
+    rows = [
+        {**result.summary, "seed": seed, "checkpoint": checkpoint, "files": [str(path) for path in row]}
+        for result, row in zip(results, paths, strict=True)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    from adaptgen.cli.common import printable
+
+    for row in rows:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for key, value in row.items():
+            text = ", ".join(value) if isinstance(value, list) else str(value)
+            table.add_row(Text(key.replace("_", " "), style="bold"), Text(printable(text)))
+        new_console().print(table)
+        if row is not rows[-1]:
+            say("")
