@@ -1,0 +1,283 @@
+"""Are continuations like what the song really does next?
+
+    python benchmarks/musical_check.py --checkpoint music --data FOLDER --json benchmarks/results/musical_check.json
+
+From songs of POP909 that no training saw (its test split below FOLDER/pop909), 8 bars are given and 16 written. What
+is written is compared with the song's own next 16 bars by the overlapping areas of `domains/music/metrics.py`, next
+to two bounds: what other songs do at that place (floor) and what the same song does later (ceiling). With
+`--sweep` a grid of sampling settings is tried, on songs of the validation split, and the one that comes nearest
+the ceiling is named.
+
+Most files of POP909 count every beat as a bar of 1/4, and some write 2/4, for what is plain 4/4. A bar here is
+therefore four beats, counted from the start of the file, wherever the file's metre divides it; the continuation
+is asked to go on from that beat for as many of the file's bars as are needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from provenance import describe_run
+from rich.console import Console
+from rich.table import Table
+
+from adaptgen import domains
+from adaptgen.checkpoint import Checkpoint, load_checkpoint
+from adaptgen.cli.common import progress_bar
+from adaptgen.config import DataConfig
+from adaptgen.continuation import continue_file
+from adaptgen.data import split_files
+from adaptgen.domains.base import ContinuationRequest
+from adaptgen.domains.music.corpus import grid_of
+from adaptgen.domains.music.grid import Grid
+from adaptgen.domains.music.metrics import (
+    FEATURES,
+    Excerpt,
+    bars_in_four_beats,
+    compare,
+    cut_excerpt,
+    longest_repetition,
+)
+from adaptgen.domains.music.song import parse_song, read_song
+from adaptgen.sampling import Sampling
+
+CORPUS = "pop909"
+PROMPT_BARS, NEW_BARS = 8, 16
+LONGEST_RUN = 4
+"""Equal bars in a row; more where the truth has no more are taken as stuck."""
+LARGEST_STUCK_SHARE = 0.05
+MEASURES = (*FEATURES, "mean")
+GRID = [
+    Sampling(temperature=temperature, **keep)
+    for temperature in (0.8, 0.9, 1.0, 1.1)
+    for keep in (
+        {},
+        *({"top_p": top_p} for top_p in (0.9, 0.95, 0.98)),
+        *({"min_p": min_p} for min_p in (0.02, 0.05, 0.1)),
+    )
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One song: where to cut it, and what really follows.
+
+    Attributes:
+        group: how many of the file's bars make one of four beats.
+        join_bar: the file's bar, from 0, at which the new part begins.
+        truth: the song's own next bars.
+        later: the bars after those, in stretches of the same length.
+    """
+
+    path: Path
+    grid: Grid
+    group: int
+    join_bar: int
+    truth: Excerpt
+    later: list[Excerpt]
+
+
+def load_case(path: Path) -> Case | None:
+    """Cut a song; None if it is too short to have a truth and something after it."""
+    song = read_song(path)
+    grid = grid_of(song)
+    group = bars_in_four_beats(song.bars.metre(0)) if len(song.bars.segments) == 1 else 1
+    places = [grid.place(note.start)[0] // group for part in song.parts for note in part.notes]
+    join, stop = min(places) + PROMPT_BARS, max(places) + 1
+    stretches = [
+        cut_excerpt(song, grid, first_bar=first * group, num_bars=NEW_BARS, group=group)
+        for first in range(join, stop - NEW_BARS + 1, NEW_BARS)
+    ]
+    if len(stretches) < 2:
+        return None
+    return Case(path, grid, group, join * group, stretches[0], stretches[1:])
+
+
+def load_cases(data: Path, splits: Sequence[str], num_songs: int) -> list[Case]:
+    """The first songs, in the order of their names, that are long enough."""
+    files = split_files(data / CORPUS, domains.get("music").suffixes, DataConfig(folder=str(data)))
+    cases = (load_case(path) for split in splits for path, _ in files[split])
+    return [case for case, _ in zip((case for case in cases if case), range(num_songs), strict=False)]
+
+
+def mean_of(areas: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of each measure."""
+    return {name: float(np.mean([area[name] for area in areas])) for name in MEASURES}
+
+
+def bounds(cases: Sequence[Case]) -> dict[str, dict[str, float]]:
+    """What other songs and the same song have in common with the truth, on average over songs."""
+    floor, ceiling = [], []
+    for case in cases:
+        others = [other.truth for other in cases if other is not case]
+        floor.append(mean_of([compare(other, case.truth) for other in others]))
+        ceiling.append(mean_of([compare(later, case.truth) for later in case.later]))
+    return {"floor": mean_of(floor), "ceiling": mean_of(ceiling)}
+
+
+def check_song(
+    case: Case,
+    checkpoint: Checkpoint,
+    sampling: Sampling,
+    *,
+    seed: int,
+    on_progress: Callable[[float], None],
+) -> dict[str, Any]:
+    """Continue one song and compare."""
+    request = ContinuationRequest(bars=NEW_BARS * case.group, from_bar=case.join_bar + 1, sound=False)
+    results = continue_file(case.path, checkpoint, request, sampling, seed=seed, on_progress=on_progress)
+    song = parse_song(results[0].files[".mid"], name=f"the continuation of {case.path.name}")
+    written = cut_excerpt(
+        song,
+        Grid(song.bars, phase=case.grid.phase),
+        first_bar=case.join_bar,
+        num_bars=NEW_BARS,
+        group=case.group,
+    )
+    run, true_run = longest_repetition(written), longest_repetition(case.truth)
+    return {
+        "song": case.path.name,
+        "areas": compare(written, case.truth),
+        "notes": len(written.notes),
+        "true_notes": len(case.truth.notes),
+        "longest_repetition": run,
+        "true_longest_repetition": true_run,
+        "is_stuck": run > LONGEST_RUN >= true_run,
+    }
+
+
+def check(
+    cases: Sequence[Case],
+    checkpoint: Checkpoint,
+    sampling: Sampling,
+    *,
+    seed: int,
+    on_progress: Callable[[float], None] = lambda num_songs: None,
+) -> dict[str, Any]:
+    """Continue all songs with one setting; `on_progress` gets the number of songs done, with fractions."""
+    songs = []
+    for index, case in enumerate(cases):
+        songs.append(
+            check_song(
+                case,
+                checkpoint,
+                sampling,
+                seed=seed,
+                on_progress=lambda share, index=index: on_progress(index + share),
+            )
+        )
+    return {
+        "sampling": asdict(sampling),
+        "areas": mean_of([song["areas"] for song in songs]),
+        "stuck_share": float(np.mean([song["is_stuck"] for song in songs])),
+        "notes_per_true_note": sum(s["notes"] for s in songs) / sum(s["true_notes"] for s in songs),
+        "songs": songs,
+    }
+
+
+def distance(result: dict[str, Any], ceiling: dict[str, float]) -> float:
+    """Mean over features of how far a setting's overlapping area is from the ceiling's."""
+    return float(np.mean([abs(result["areas"][name] - ceiling[name]) for name in FEATURES]))
+
+
+def nearest(results: Sequence[dict[str, Any]], ceiling: dict[str, float]) -> dict[str, Any]:
+    """The setting nearest the ceiling, of those that are seldom stuck if there are any."""
+    moving = [result for result in results if result["stuck_share"] <= LARGEST_STUCK_SHARE]
+    return min(moving or results, key=lambda result: distance(result, ceiling))
+
+
+def describe_sampling(sampling: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in sampling.items() if value is not None)
+
+
+def print_result(result: dict[str, Any], limits: dict[str, dict[str, float]], console: Console) -> None:
+    """One row per feature."""
+    console.print(f"{len(result['songs'])} songs, {describe_sampling(result['sampling'])}")
+    table = Table("overlap with the truth")
+    for heading in ("other songs", "continuation", "same song later"):
+        table.add_column(heading, justify="right")
+    for name in MEASURES:
+        values = (limits["floor"][name], result["areas"][name], limits["ceiling"][name])
+        table.add_row(name, *(f"{value:.3f}" for value in values), end_section=name == MEASURES[-2])
+    console.print(table)
+    console.print(f"stuck: {result['stuck_share']:.1%} of continuations")
+    console.print(f"notes written for each note of the truth: {result['notes_per_true_note']:.2f}")
+
+
+def print_sweep(results: Sequence[dict[str, Any]], ceiling: dict[str, float], console: Console) -> None:
+    """One row per setting, nearest first."""
+    table = Table("sampling")
+    for heading in ("distance", "mean", "stuck", "notes"):
+        table.add_column(heading, justify="right")
+    for result in sorted(results, key=lambda result: distance(result, ceiling)):
+        table.add_row(
+            describe_sampling(result["sampling"]),
+            f"{distance(result, ceiling):.4f}",
+            f"{result['areas']['mean']:.3f}",
+            f"{result['stuck_share']:.0%}",
+            f"{result['notes_per_true_note']:.2f}",
+        )
+    console.print(table)
+
+
+def main(
+    checkpoint: Annotated[str, typer.Option(help="A shipped name or a folder.")] = "music",
+    data: Annotated[Path, typer.Option(help="Folder with pop909/ in it.")] = Path("data"),
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to store the figures.")] = None,
+    songs: Annotated[int, typer.Option(min=2, help="How many songs.")] = 40,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Try a grid of settings on validation songs.")] = False,
+    temperature: Annotated[float | None, typer.Option(help="The checkpoint's own settings if none is given.")] = None,
+    top_k: Annotated[int | None, typer.Option()] = None,
+    top_p: Annotated[float | None, typer.Option()] = None,
+    min_p: Annotated[float | None, typer.Option()] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's own choice if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+) -> None:
+    """Compare continuations with what the songs really do next."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loaded = load_checkpoint(checkpoint, domain=domains.get("music"))
+    given = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
+    if sweep:
+        settings = GRID
+    elif temperature is None and not any(given.values()):
+        settings = [loaded.sampling]
+    else:
+        settings = [Sampling(temperature=1.0 if temperature is None else temperature, **given)]
+    cases = load_cases(data, ("validation",) if sweep else ("test", "validation"), songs)
+    limits, results = bounds(cases), []
+    with progress_bar() as progress:
+        task = progress.add_task("songs", total=len(settings) * len(cases), status="")
+        for index, sampling in enumerate(settings):
+            progress.update(task, status=describe_sampling(asdict(sampling)))
+            done = index * len(cases)
+            results.append(
+                check(
+                    cases,
+                    loaded,
+                    sampling,
+                    seed=seed,
+                    on_progress=lambda count, done=done: progress.update(task, completed=done + count),
+                )
+            )
+    best = nearest(results, limits["ceiling"])
+    console = Console()
+    if sweep:
+        print_sweep(results, limits["ceiling"], console)
+    print_result(best, limits, console)
+    if json_file is not None:
+        about = {"checkpoint": loaded.name, "trained": loaded.metrics}
+        result = {"run": describe_run(seed=seed), **about, **limits, "best": best, "results": results}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
