@@ -56,7 +56,7 @@ class Checkpoint:
     tokenizer: Tokenizer
     model: Transformer
     metrics: dict[str, Any] = field(default_factory=dict)
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     """How to draw from it unless the user says otherwise."""
     name: str = ""
 
