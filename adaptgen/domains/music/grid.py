@@ -128,9 +128,7 @@ class Grid:
         for key in sorted(longest, reverse=True):
             note = longest[key]
             if note.pitch in next_start:
-                gap = self._steps_between(
-                    (note.bar, note.position), next_start[note.pitch], limit=note.duration
-                )
+                gap = self._steps_between((note.bar, note.position), next_start[note.pitch], limit=note.duration)
                 note = note._replace(duration=snap_duration(min(note.duration, gap), longest=gap))
             next_start[note.pitch] = (note.bar, note.position)
             result.append(note)

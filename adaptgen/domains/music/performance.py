@@ -214,9 +214,7 @@ def bar_lines(midi: mido.MidiFile, until_seconds: float) -> list[float]:
         if (metre_end - start) / length > 2_000:
             return []
         ticks.extend(np.arange(start, metre_end, length))
-    lines = [
-        seconds for seconds in _to_seconds(ticks, tempos, midi.ticks_per_beat) if seconds <= until_seconds
-    ]
+    lines = [seconds for seconds in _to_seconds(ticks, tempos, midi.ticks_per_beat) if seconds <= until_seconds]
     return lines if len(lines) <= 2_000 else []
 
 
@@ -244,9 +242,7 @@ def _timed_messages(midi: mido.MidiFile) -> tuple[list[_Timed], list[float]]:
     tempos.sort(key=lambda entry: entry[0])
     messages.sort(key=lambda entry: entry[0])  # stable: within a track the order of the file remains
     seconds = _to_seconds([tick for tick, _, _ in messages], tempos, midi.ticks_per_beat)
-    timed = [
-        _Timed(time, index, message) for time, (_, index, message) in zip(seconds, messages, strict=True)
-    ]
+    timed = [_Timed(time, index, message) for time, (_, index, message) in zip(seconds, messages, strict=True)]
     return timed, _to_seconds(end_ticks, tempos, midi.ticks_per_beat)
 
 

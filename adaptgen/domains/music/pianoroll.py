@@ -32,9 +32,7 @@ _DRUM_NAMES = {
 }  # fmt: skip
 
 
-def draw_pianoroll(
-    midi: mido.MidiFile, path: Path, *, join_seconds: float | None = None, title: str = ""
-) -> None:
+def draw_pianoroll(midi: mido.MidiFile, path: Path, *, join_seconds: float | None = None, title: str = "") -> None:
     """Draw the notes of a file over time as a PNG.
 
     Every track has its colour, softer notes are paler, drums have a strip of their own below with one row per
@@ -77,9 +75,7 @@ def draw_pianoroll(
     if join_seconds is not None:
         _mark_join(axes, join_seconds)
     axes[-1].xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    axes[-1].xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{int(value // 60)}:{value % 60:02.0f}")
-    )
+    axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value // 60)}:{value % 60:02.0f}"))
     axes[-1].set_xlabel("time (minutes:seconds)")
     if title:
         figure.suptitle(title.replace("$", r"\$"), fontsize=11)
@@ -106,9 +102,7 @@ def _draw_pitched(ax: Axes, notes: list[SoundingNote], midi: mido.MidiFile) -> N
             for n in its_notes
         ]
         shades = [(*colour, 0.35 + 0.65 * n.velocity / 127) for n in its_notes]
-        ax.add_collection(
-            PolyCollection(boxes, facecolors=shades, edgecolors=shades, linewidths=0.4, zorder=2)
-        )
+        ax.add_collection(PolyCollection(boxes, facecolors=shades, edgecolors=shades, linewidths=0.4, zorder=2))
         name = " ".join((midi.tracks[track].name or "").split())[:24].replace("$", r"\$")
         legend.append(Patch(color=colour, label=name or f"track {track + 1}, channel {channel + 1}"))
     if 1 < len(legend) <= _MAX_LEGEND:

@@ -38,9 +38,7 @@ class MusicPrompt(Prompt):
         window: the model's attention window in tokens.
     """
 
-    def __init__(
-        self, path: Path, tokenizer: MusicTokenizer, request: ContinuationRequest, *, window: int
-    ) -> None:
+    def __init__(self, path: Path, tokenizer: MusicTokenizer, request: ContinuationRequest, *, window: int) -> None:
         self.path, self.tokenizer, self.request = path, tokenizer, request
         _check_length(request)
         self.song = read_song(path)
@@ -114,9 +112,7 @@ def _cut_song(song: Song, join_bar: int, path: Path) -> Song:
         )
     shorter = interpret(splice.cut(song.midi, song.bars.start(join_bar)), name=str(path))
     if not shorter.num_notes:
-        raise InputFileError(
-            f"{path} has no notes before bar {join_bar + 1}", "Give a later bar with --from-bar"
-        )
+        raise InputFileError(f"{path} has no notes before bar {join_bar + 1}", "Give a later bar with --from-bar")
     return shorter
 
 
@@ -141,9 +137,7 @@ def recent_tokens(
             )
             for part in parts
         ]
-        tokens = tokenize_bars(
-            recent, grid, tokenizer, first_bar=first_bar, stop_bar=max(stop_bar, first_bar)
-        )
+        tokens = tokenize_bars(recent, grid, tokenizer, first_bar=first_bar, stop_bar=max(stop_bar, first_bar))
         if first_bar == start_bar or tokens.shape[1] >= window:
             break
         num_bars *= 2

@@ -141,9 +141,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputFileError(
-            f"{path} cannot be written: {error.strerror}", "Choose another folder"
-        ) from error
+        raise OutputFileError(f"{path} cannot be written: {error.strerror}", "Choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -218,15 +216,11 @@ def _between(values: np.ndarray, num_frames: int) -> np.ndarray:
     return (values[:-1, None] + np.diff(values)[:, None] * ramp).reshape(-1)[:num_frames]
 
 
-def _add_voice(
-    mix: np.ndarray, note: SoundingNote, tone: _Tone, controllers: Controllers, cut_seconds: float
-) -> None:
+def _add_voice(mix: np.ndarray, note: SoundingNote, tone: _Tone, controllers: Controllers, cut_seconds: float) -> None:
     """Add one note in one zone to the mix [2, samples]; it is choked at `cut_seconds`."""
     zone, rate = tone.zone, tone.sample_rate
     held = min(max(note.end - note.start, _MIN_NOTE_SECONDS), _MAX_NOTE_SECONDS)
-    seconds = min(
-        zone.sounding_seconds(held, note.pitch, rate), max(0.0, cut_seconds - note.start) + _CHOKE_SECONDS
-    )
+    seconds = min(zone.sounding_seconds(held, note.pitch, rate), max(0.0, cut_seconds - note.start) + _CHOKE_SECONDS)
     first = round(note.start * rate)
     num_frames = min(int(seconds * rate), mix.shape[1] - first)
     if num_frames <= 0:
@@ -236,9 +230,7 @@ def _add_voice(
     part = (note.track, note.channel)
     cents = controllers.bend_cents(note.start + times, *part) + zone.cents_by_envelope * openness
     volume = zone.volume(times, held, note.pitch) * controllers.gain(note.start + times, *part)
-    volume *= zone.gain(note.velocity) * np.clip(
-        (cut_seconds - note.start - times) / _CHOKE_SECONDS + 1, 0, 1
-    )
+    volume *= zone.gain(note.velocity) * np.clip((cut_seconds - note.start - times) / _CHOKE_SECONDS + 1, 0, 1)
     volume *= np.clip((seconds - times) / _FADE_SECONDS, 0, 1)
     pan = (np.clip(zone.pan + controllers.pan(note.start + times, *part), -0.5, 0.5) + 0.5) * (np.pi / 2)
     sound = tone(num_frames, openness, cents)
@@ -256,8 +248,7 @@ def _zones_of(zones: tuple[Zone, ...], note: SoundingNote) -> list[Zone]:
     return [
         zone
         for zone in zones
-        if zone.keys[0] <= note.pitch <= zone.keys[1]
-        and zone.velocities[0] <= note.velocity <= zone.velocities[1]
+        if zone.keys[0] <= note.pitch <= zone.keys[1] and zone.velocities[0] <= note.velocity <= zone.velocities[1]
     ]
 
 
@@ -283,8 +274,7 @@ def _check_size(notes: list[SoundingNote]) -> None:
     seconds = max(note.end for note in notes)
     if seconds > _MAX_SECONDS:
         raise InputFileError(
-            f"The music lasts {seconds / 3600:.1f} hours, too long to be played "
-            f"({_MAX_SECONDS // 3600} at most)",
+            f"The music lasts {seconds / 3600:.1f} hours, too long to be played ({_MAX_SECONDS // 3600} at most)",
             _NO_WAV,
         )
     voices = sum(min(note.end - note.start, _MAX_NOTE_SECONDS) + 1 for note in notes)

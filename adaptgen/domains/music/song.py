@@ -206,9 +206,7 @@ def parse_song(data: bytes, *, name: str) -> Song:
         mido.KeySignatureError,
     ) as error:
         reason = str(error) or type(error).__name__
-        raise InputFileError(
-            f"{name} is damaged MIDI: {reason}", "Export it again from its program"
-        ) from None
+        raise InputFileError(f"{name} is damaged MIDI: {reason}", "Export it again from its program") from None
     song = interpret(midi, name=name)
     if not song.num_notes:
         raise InputFileError(f"{name} has no notes", "Give a MIDI file with at least one note")
@@ -227,9 +225,7 @@ def _check_header(data: bytes, name: str) -> None:
         raise InputFileError(f"{name} ends in the middle of its header", "Export or download it again")
     midi_format, division = int.from_bytes(data[8:10]), int.from_bytes(data[12:14])
     if midi_format > 1:
-        raise InputFileError(
-            f"{name} is MIDI format {midi_format}; formats 0 and 1 are read", "Export it as format 1"
-        )
+        raise InputFileError(f"{name} is MIDI format {midi_format}; formats 0 and 1 are read", "Export it as format 1")
     if division & 0x8000:
         raise InputFileError(
             f"{name} counts time in SMPTE frames, which have no bars", "Export it with ticks per quarter note"

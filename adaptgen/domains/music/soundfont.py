@@ -282,8 +282,7 @@ class SoundFont:
                     if key not in _NOT_ADDED and key not in (_KEY_RANGE, _VELOCITY_RANGE):
                         generators[key] += amount
                 keys, velocities = (
-                    _intersection(preset.get(which), layer.get(which))
-                    for which in (_KEY_RANGE, _VELOCITY_RANGE)
+                    _intersection(preset.get(which), layer.get(which)) for which in (_KEY_RANGE, _VELOCITY_RANGE)
                 )
                 zone = self._zone(generators, keys, velocities, int(layer[_SAMPLE]))
                 if zone is not None:
@@ -323,9 +322,7 @@ class SoundFont:
         loop_end = int(header["loop_end"]) - base - start
         loop_start += int(generators[_LOOP_START] + 32_768 * generators[_LOOP_START_COARSE])
         loop_end += int(generators[_LOOP_END] + 32_768 * generators[_LOOP_END_COARSE])
-        is_looped = (
-            generators[_SAMPLE_MODES] & 1 and loop_start >= 0 and loop_start + 4 <= loop_end <= end - start
-        )
+        is_looped = generators[_SAMPLE_MODES] & 1 and loop_start >= 0 and loop_start + 4 <= loop_end <= end - start
         if end - start < 8:
             return None
         root = int(generators[_ROOT_KEY])
@@ -351,9 +348,7 @@ class SoundFont:
                 count = min(end, self._num_bytes // 2) - start
                 if count < 0:
                     raise ValueError(f"sample {number} lies outside its data")
-                samples = np.frombuffer(self._data, "<i2", count, self._offset + 2 * start) / np.float32(
-                    32_768
-                )
+                samples = np.frombuffer(self._data, "<i2", count, self._offset + 2 * start) / np.float32(32_768)
             self._samples[number] = np.ascontiguousarray(samples, dtype=np.float32)
         return self._samples[number]
 

@@ -94,10 +94,7 @@ def merge(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mid
         additions.setdefault(track, []).append((tick, order, message))
     result = _empty_like(song.midi)
     for index, track in enumerate(song.midi.tracks):
-        new = [
-            (tick, message)
-            for tick, _, message in sorted(additions.get(index, []), key=lambda event: event[:2])
-        ]
+        new = [(tick, message) for tick, _, message in sorted(additions.get(index, []), key=lambda event: event[:2])]
         old, end = [], 0
         for tick, message in timed(track):
             end = tick
@@ -125,9 +122,7 @@ def extract_new(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) 
                     in_force[message.type] = (tick, message)
     tracks[0].extend((0, OFF, message) for _, message in in_force.values())
     for part in _parts_of(notes):
-        tracks[part.track].extend(
-            (0, SETUP, message) for message in _setup(song.midi, part, start, is_fresh=True)
-        )
+        tracks[part.track].extend((0, SETUP, message) for message in _setup(song.midi, part, start, is_fresh=True))
     for track, tick, order, message in _note_messages(notes):
         tracks[track].append((tick - start, order, message))
     for events in tracks:
@@ -181,14 +176,11 @@ def _setup(midi: mido.MidiFile, part: Part, start: int, *, is_fresh: bool) -> li
         if is_faded or (is_fresh and control in values):
             messages.append((control, value if is_faded else values[control]))
     if is_fresh:
-        messages = [
-            (control, values[control]) for control in (BANK, BANK_FINE, PAN) if control in values
-        ] + messages
+        messages = [(control, values[control]) for control in (BANK, BANK_FINE, PAN) if control in values] + messages
     elif values.get(PEDAL, 0) >= PEDAL_DOWN:
         messages.append((PEDAL, 0))
     setup = [
-        mido.Message("control_change", channel=channel, control=control, value=value)
-        for control, value in messages
+        mido.Message("control_change", channel=channel, control=control, value=value) for control, value in messages
     ]
     if is_fresh or program != part.program:
         setup.append(mido.Message("program_change", channel=channel, program=part.program))

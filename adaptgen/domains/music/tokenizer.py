@@ -130,12 +130,9 @@ class MusicTokenizer(Tokenizer):
         self.kinds = np.array(kinds)
         self.values = [self.names[token_id].split("_", 1)[1] for token_id in range(len(self.ids))]
         self.steps_of_duration = {
-            self.ids[f"Duration_{'.'.join(map(str, value))}"]: self._steps(value)
-            for value in self.remi.durations
+            self.ids[f"Duration_{'.'.join(map(str, value))}"]: self._steps(value) for value in self.remi.durations
         }
-        self.duration_ids = np.array(
-            sorted(i for i, steps in self.steps_of_duration.items() if steps in DURATIONS)
-        )
+        self.duration_ids = np.array(sorted(i for i, steps in self.steps_of_duration.items() if steps in DURATIONS))
         assert len(self.duration_ids) == len(DURATIONS)
         self.position_ids = [self.ids[f"Position_{step}"] for step in range(CELL_STEPS)]
         self.velocity_ids = np.flatnonzero(self.kinds == "Velocity")
@@ -183,9 +180,7 @@ class MusicTokenizer(Tokenizer):
             for bar, position, duration, pitch, velocity in notes:
                 if first_bar <= bar < stop_bar:
                     cell, offset = divmod(position, CELL_STEPS)
-                    track.notes.append(
-                        SymusicNote(cell_starts[bar][cell] + offset, duration, pitch, velocity)
-                    )
+                    track.notes.append(SymusicNote(cell_starts[bar][cell] + offset, duration, pitch, velocity))
             if len(track.notes):
                 score.tracks.append(track)
         ids = self.remi.encode(score).ids if score.tracks else []
@@ -193,9 +188,7 @@ class MusicTokenizer(Tokenizer):
         # MidiTok stops at the last note; the bars after it are silent but there.
         missing = sum(len(starts) for starts in cell_starts.values()) - ids.count(self.bar)
         silent = (
-            [steps for bar in range(first_bar, stop_bar) for steps in grid.cells(bar)][-missing:]
-            if missing
-            else []
+            [steps for bar in range(first_bar, stop_bar) for steps in grid.cells(bar)][-missing:] if missing else []
         )
         for steps in silent:
             ids += [self.bar, self.bar_length_id(steps)]
@@ -270,9 +263,7 @@ class MusicTokenizer(Tokenizer):
     def from_options(cls, options: dict[str, Any]) -> MusicTokenizer:
         unknown = sorted(set(options) - {"num_velocities"})
         if unknown:
-            raise RecipeError(
-                f"unknown key 'tokenizer.{unknown[0]}'", "The music tokenizer has num_velocities"
-            )
+            raise RecipeError(f"unknown key 'tokenizer.{unknown[0]}'", "The music tokenizer has num_velocities")
         levels = options.get("num_velocities", DEFAULT_NUM_VELOCITIES)
         if not isinstance(levels, int) or not 1 <= levels <= 127:
             raise RecipeError(f"tokenizer.num_velocities is {levels!r}", "Give a whole number from 1 to 127")
@@ -287,9 +278,7 @@ class MusicTokenizer(Tokenizer):
         try:
             stored = REMI(params=folder / FILE_NAME).vocab
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder / FILE_NAME} cannot be read: {error}", "Get the checkpoint again"
-            ) from None
+            raise CheckpointError(f"{folder / FILE_NAME} cannot be read: {error}", "Get the checkpoint again") from None
         if stored != tokenizer.ids:
             raise CheckpointError(
                 f"{folder / FILE_NAME} has {len(stored)} tokens that are not the {len(tokenizer.ids)} of its options",
