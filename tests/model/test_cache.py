@@ -61,3 +61,18 @@ def test_memory_is_constant_and_what_it_should_be(shortcut: ShortcutConfig | Non
             model(torch.randint(11, (batch_size, 1, 7)), cache)
     assert cache.num_bytes == expected
     assert [(store.keys.data_ptr(), store.values.data_ptr()) for store in stores] == places
+
+
+def test_one_past_serves_several_futures() -> None:
+    """After `repeat` each row goes on from the same past, by itself."""
+    torch.manual_seed(0)
+    config = ModelConfig(num_layers=3, num_heads=2, model_dim=16, attention_window=WINDOW)
+    model = Transformer(config, (11,)).eval()
+    past, future = torch.randint(11, (1, 1, 10)), torch.randint(11, (3, 1, 15))
+    with torch.no_grad():
+        whole = model(torch.cat([past.expand(3, -1, -1), future], dim=2))[:, :, 10:]
+        cache = model.new_cache(1)
+        model(past, cache)
+        cache.repeat(3)
+        pieces = [model(piece, cache) for piece in future.split(4, dim=2)]
+    torch.testing.assert_close(torch.cat(pieces, dim=2), whole, atol=1e-4, rtol=0)
