@@ -31,6 +31,9 @@ __all__ = [
     "write_new",
 ]
 
+UNSEEN_WIDTH = 200
+"""Columns for tables that go to a file or another program."""
+
 
 def printable(text: str) -> str:
     """Text with control characters and undecodable bytes, which file names may have, written as escapes."""
@@ -41,7 +44,10 @@ def printable(text: str) -> str:
 
 def new_console(*, stderr: bool = False) -> Console:
     """A console on today's stdout or stderr, which does not break lines where nobody sees them."""
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    console = Console(stderr=stderr, soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = UNSEEN_WIDTH
+    return console
 
 
 def say(message: str, *, style: str = "", stderr: bool = False) -> None:

@@ -110,7 +110,7 @@ def _describe(session: Session, *, stderr: bool) -> None:
         stderr=stderr,
     )
     if corpus.skipped:
-        say(f"{len(corpus.skipped):,} files are skipped:", style="yellow", stderr=stderr)
+        say(f"Skipped {len(corpus.skipped):,} of {corpus.num_files:,} files:", style="yellow", stderr=stderr)
         for name, reason in corpus.skipped[:NUM_SKIPPED_SHOWN]:
             say(f"  {name}: {reason}", stderr=stderr)
         say(f"  all of them with reasons: {session.folder / SKIPPED}", stderr=stderr)

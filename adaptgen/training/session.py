@@ -67,7 +67,7 @@ class Session:
         self.trainer = Trainer(self.recipe, checkpoint, self.corpus.shards, folder, card="")
         if resume:
             self.trainer.resume()
-        with _writing(folder):
+        with _writing(folder, remedy="Give another folder with -o"):
             folder.mkdir(parents=True, exist_ok=True)
             if not resume:
                 run_folder.clear(folder)
@@ -113,7 +113,7 @@ class Session:
             )
             on_validation(step, validation)
 
-        with _writing(self.folder):
+        with _writing(self.folder, remedy="Free some space or mend its permissions, then use --resume"):
             try:
                 return self.trainer.run(on_step=log_step, on_validation=log_validation, should_stop=should_stop)
             finally:
@@ -163,7 +163,7 @@ def _resolve(recipe: Recipe) -> Recipe:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def _writing(folder: Path, *, remedy: str) -> Iterator[None]:
     """Turn the errors of a full or forbidden disk into a sentence."""
     try:
         yield
@@ -171,6 +171,4 @@ def _writing(folder: Path) -> Iterator[None]:
         raise
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise OutputFileError(
-            f"{folder} cannot be written: {reason}", "Free some space or mend its permissions, then use --resume"
-        ) from None
+        raise OutputFileError(f"{folder} cannot be written: {reason}", remedy) from None

@@ -1,0 +1,186 @@
+"""`adaptgen train` as its user sees it: what it leaves, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adaptgen.cli.common import StopSignals
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+Adaptgen = Callable[..., tuple[int, str, str]]
+TWO_STEPS = ("--steps", 2, "--set", "training.validate_every=2", "--set", "training.validation_batches=1")
+TINY_MODEL = ("--set", "model.model_dim=32", "--set", "model.num_layers=2", "--set", "training.num_threads=1")
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """A folder of files as people have them: good ones, a copy, broken ones, and something else."""
+    folder = tmp_path / "my songs"
+    folder.mkdir()
+    for name in ("folk_reel_05", "folk_reel_06", "folk_circle_07", "pop_axis_01", "pop_fifties_02"):
+        (folder / f"{name}.mid").write_bytes((EXAMPLES / "corpus" / f"{name}.mid").read_bytes())
+    (folder / "a copy.MID").write_bytes((EXAMPLES / "corpus" / "pop_axis_01.mid").read_bytes())
+    (folder / "[red]broken.mid").write_bytes(b"MThread")
+    (folder / "empty.mid").write_bytes(b"")
+    (folder / "notes.txt").write_text("not music")
+    return folder
+
+
+def test_leaves_a_finished_run(adaptgen_here: Adaptgen, tiny_recipe: Path, songs: Path, tmp_path: Path) -> None:
+    code, out, err = adaptgen_here("train", tiny_recipe, "--data", songs, "--json", "--seed", 3)
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["is_complete"]
+    assert (report["step"], report["num_files"], report["num_skipped"]) == (8, 8, 2)
+    assert report["best_metrics"]["validation"]["."]["bits_per_note"] > 0
+    run = tmp_path / "runs" / "tiny"
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if "loss" in record] == list(range(1, 9))
+    assert [record["step"] for record in records if "validation" in record] == [5, 8]
+    assert any((run / "tensorboard").iterdir())
+    as_run = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert as_run["training"]["seed"] == 3
+    assert as_run["data"]["folder"] == str(songs)
+    assert not list(run.glob("*.partial"))
+
+
+def test_reports_skipped_files_with_reasons(
+    adaptgen_here: Adaptgen, tiny_recipe: Path, songs: Path, tmp_path: Path
+) -> None:
+    code, out, err = adaptgen_here("train", tiny_recipe, "--data", songs, *TWO_STEPS)
+    assert code == 0, err
+    assert "Skipped 2 of 8 files:" in out
+    assert "  empty.mid: is empty" in out
+    rows = dict(line.split("\t") for line in (tmp_path / "runs/tiny/skipped.tsv").read_text().splitlines())
+    assert rows.keys() == {"file", "empty.mid", "[red]broken.mid"}
+    assert rows["[red]broken.mid"] == "is not a MIDI file: it begins with b'MThr' where MIDI has b'MThd'"
+
+
+def test_card_says_how_to_use_the_run(adaptgen_here: Adaptgen, tiny_recipe: Path, songs: Path, tmp_path: Path) -> None:
+    adaptgen_here("train", tiny_recipe, "--data", songs, *TWO_STEPS)
+    card = (tmp_path / "runs/tiny/best/README.md").read_text()
+    assert "adaptgen continue song.mid --checkpoint runs/tiny/best" in card
+    assert "`my songs`" in card
+    assert "6 used, 2 skipped" in card
+    assert str(tmp_path) not in card
+    code, out, _ = adaptgen_here("checkpoints", "show", "runs/tiny/best", "--json")
+    about = json.loads(out)
+    assert code == 0
+    assert about["domain"] == "music"
+    assert about["metrics"]["step"] == 2
+
+
+def test_shipped_recipe_runs_anywhere_and_is_fine_tuned(adaptgen_here: Adaptgen, tmp_path: Path) -> None:
+    code, _, err = adaptgen_here("train", "recipes/music.yaml", *TWO_STEPS, *TINY_MODEL)
+    assert code == 0, err
+    fine_tune = ("train", "music-finetune", *TWO_STEPS, "--set", "init_from=runs/music/best", "--json")
+    code, _, err = adaptgen_here(*fine_tune, "-o", "tuned", "--set", "training.num_threads=1")
+    assert code == 0, err
+    config = json.loads((tmp_path / "tuned/best/config.json").read_text())
+    assert config["model"]["model_dim"] == 32
+    assert "fine-tuned from `best`" in (tmp_path / "tuned/best/README.md").read_text()
+    code, _, err = adaptgen_here(*fine_tune, "-o", "other", "--set", "tokenizer.num_velocities=9")
+    assert code == 1
+    assert "tokenizer.num_velocities is 9, but" in err
+    assert not (tmp_path / "other").exists()
+
+
+def test_force_replaces_the_run_and_nothing_else(adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path) -> None:
+    adaptgen_here("train", tiny_recipe, *TWO_STEPS)
+    mine = tmp_path / "runs" / "tiny" / "mine.txt"
+    mine.write_text("keep")
+    code, _, err = adaptgen_here("train", tiny_recipe, *TWO_STEPS)
+    assert code == 1
+    assert "runs/tiny is not empty. Use --resume to go on with its run, --force to begin anew" in err
+    code, _, err = adaptgen_here("train", tiny_recipe, "--steps", 1, "--force")
+    assert code == 0, err
+    assert mine.read_text() == "keep"
+    assert len((tmp_path / "runs/tiny/log.jsonl").read_text().splitlines()) == 2
+
+
+def test_resume_needs_neither_data_nor_a_second_look(adaptgen_here: Adaptgen, tiny_recipe: Path, songs: Path) -> None:
+    adaptgen_here("train", tiny_recipe, "--data", songs, *TWO_STEPS)
+    code, out, err = adaptgen_here("train", tiny_recipe, *TWO_STEPS[2:], "--steps", 3, "--resume")
+    assert code == 0, err
+    assert "Going on after step 2" in out
+    assert "Done: 3 steps" in out
+
+
+def one_error(result: tuple[int, str, str]) -> str:
+    """The sentence of a refusal: on one line, without a traceback."""
+    code, _, err = result
+    assert code in (1, 2)
+    (line,) = err.strip().splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["training.max_stepz=5"], "unknown key 'training.max_stepz' (value 5); did you mean 'max_steps'?"),
+        (["training.learning_rate=1e30", "training.warmup_steps=0"], "Lower training.learning_rate (now 1e+30)"),
+        (["training.seq_len=100000"], "fewer than the 100,001 of one training sequence"),
+        (["data.folder=nowhere"], "there is no folder nowhere. Give one with --data."),
+        (["tokenizer.velocities=3"], "unknown key 'tokenizer.velocities'"),
+        (["domain=opera"], "there is no domain 'opera'. Domains are: "),
+        (["init_from=nowhere", "model=null"], "there is no checkpoint 'nowhere'"),
+    ],
+)
+def test_says_what_is_wrong_with_a_recipe(
+    adaptgen_here: Adaptgen, tiny_recipe: Path, overrides: list[str], expected: str
+) -> None:
+    line = one_error(adaptgen_here("train", tiny_recipe, *(f"--set={override}" for override in overrides)))
+    assert expected in line
+
+
+def test_says_what_is_wrong_with_the_data(adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    line = one_error(adaptgen_here("train", tiny_recipe, "--data", folder))
+    assert f"{folder} has no music files (.mid, .midi). Give another folder with --data." in line
+    for name in ("one.mid", "two.mid"):
+        (folder / name).write_bytes(b"MThd")
+    line = one_error(adaptgen_here("train", tiny_recipe, "--data", folder))
+    assert f"{folder} has no file that can be trained on; the first was skipped because: " in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_says_what_is_wrong_with_the_output(adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "file is not a folder. Give another with -o." in one_error(adaptgen_here("train", tiny_recipe, "-o", "file"))
+    assert "file/run cannot be written: Not a directory. Give another folder with -o." in one_error(
+        adaptgen_here("train", tiny_recipe, "-o", "file/run")
+    )
+
+
+def test_names_with_brackets_and_escapes_stay_what_they_are(
+    adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    name = "[bold]a:smile:[/bold]\x1b[31m" + "long" * 40
+    (tmp_path / name).write_text("")
+    line = one_error(adaptgen_here("train", tiny_recipe, "-o", name))
+    assert line == f"Error: {name} is not a folder. Give another with -o.".replace("\x1b", "\\x1b")
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    import signal
+
+    with StopSignals() as stop:
+        assert not stop.is_requested()
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_requested()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_usage_errors_exit_with_2(adaptgen_here: Adaptgen, tiny_recipe: Path) -> None:
+    assert adaptgen_here("train")[0] == 2
+    assert adaptgen_here("train", tiny_recipe, "--steps", "many")[0] == 2
+    assert adaptgen_here("train", tiny_recipe, "--resume", "--force")[0] == 2

@@ -1,0 +1,138 @@
+"""Recipes: what is valid, and what is said about what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adaptgen import domains
+from adaptgen.config import Recipe, load_recipe
+from adaptgen.errors import RecipeError
+from adaptgen.shipped import find_recipe, find_shipped, recipe_names, shipped_folder
+from adaptgen.training.corpus import find_data_folder
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+
+
+def error_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path, overrides=overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_is_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    domain = domains.get(recipe.domain)
+    assert domain.tokenizer_type.from_options(recipe.tokenizer).to_options().items() >= recipe.tokenizer.items()
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# ")
+    assert lines[0].endswith(".")
+    assert any(line.startswith("#   adaptgen train recipes/") for line in lines), "no command in its header"
+
+
+def test_there_are_recipes() -> None:
+    assert {path.stem for path in RECIPES} >= {"music", "music-finetune"}
+
+
+@pytest.mark.parametrize("name", ["music", "recipes/music.yaml", "music.yaml", "shipped/music"])
+def test_finds_shipped_recipes_by_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(find_recipe(name)).domain == "music"
+
+
+def test_a_file_goes_before_a_shipped_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "music.yaml").write_text("mine")
+    assert find_recipe("recipes/music.yaml").read_text() == "mine"
+
+
+def test_unknown_recipe_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"there is no recipe 'musik'\. Give .* shipped: music, music-finetune"):
+        find_recipe("musik")
+    with pytest.raises(RecipeError, match="is a folder, not a recipe"):
+        find_recipe(str(tmp_path))
+    assert set(recipe_names()) >= {"music", "music-finetune", "shipped/music"}
+
+
+def test_finds_shipped_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_data_folder("examples/corpus") == (shipped_folder("examples") / "corpus").resolve()
+    assert find_shipped("examples/../pyproject.toml") is None
+    assert find_shipped("") is None
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.num_layer=4", "unknown key 'model.num_layer' (value 4); did you mean 'num_layers'?"),
+        ("modle.num_layers=4", "unknown key 'modle' (value {'num_layers': 4}); did you mean 'model'?"),
+        ("data.sources.0.wieght=2", "unknown key 'data.sources.0.wieght' (value 2); did you mean 'weight'?"),
+        ("model.shortcut.plaice=add", "unknown key 'model.shortcut.plaice' (value 'add'); did you mean 'place'?"),
+        ("model.shortcut.place=beside", "model.shortcut.place is 'beside': input should be 'add' or 'replace'"),
+        ("training.max_steps=many", "training.max_steps is 'many': input should be a valid integer"),
+        ("training.max_steps=0", "training.max_steps is 0: input should be greater than or equal to 1"),
+        ("training.learning_rate=.nan", "training.learning_rate is nan: input should be a finite number"),
+        ("training.dropout=1", "training.dropout is 1: input should be less than 1"),
+        ("training.batch_size=null", "key 'training.batch_size' is missing"),
+        ("name=a/b", "name is 'a/b': string should match pattern"),
+        ("model.model_dim=100", "model: model_dim 100 is not a multiple of 2 * num_heads (8)"),
+        ("model.shortcut.depths=[2, 1]", "model: shortcut.depths [2, 1] must be increasing"),
+        ("model.shortcut.depths=[3]", "model: shortcut.depths has 3, but the deepest layer"),
+        ("init_from=music", "give either model or init_from, not both and not neither"),
+        ("training.max_steps", "--set 'training.max_steps' has no '='. Write --set training.max_steps=500."),
+        ("training.max_steps=[", "--set 'training.max_steps=[': the value is not valid YAML. Quote it."),
+        ("name.first=x", "--set 'name.first=x': name is a single value. Shorten the path."),
+        ("data.sources.5.weight=2", "data.sources is a list of 1 and has no item '5'. Use an index from 0."),
+    ],
+)
+def test_a_mistake_names_key_value_and_remedy(tmp_path: Path, override: str, expected: str) -> None:
+    content = yaml.safe_load(find_recipe("music").read_text())
+    content["data"]["sources"] = [{"path": "."}]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    message = error_of(path, override)
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_overrides_are_yaml(tmp_path: Path) -> None:
+    overrides = ["training.learning_rate=2e-3", "model.shortcut=null", "training.augment=false", "name='7'"]
+    recipe = load_recipe(find_recipe("music"), overrides=overrides)
+    assert recipe.training.learning_rate == 0.002
+    assert recipe.training.augment is False
+    assert recipe.name == "7"
+
+
+def test_init_from_takes_the_place_of_the_model() -> None:
+    recipe = load_recipe(find_recipe("music"), overrides=["model=null", "init_from=music"])
+    assert recipe.model is None
+    assert load_recipe(find_recipe("music-finetune")).init_from == "music"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"name: [", "is not valid YAML in line 1"),
+        (b"- a\n- b", "holds no settings"),
+        (b"\xff\xfe\x00", "is not a text file"),
+        (b"name: a", "key 'domain' is missing"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, content: bytes, expected: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    assert f"{path}" in error_of(path)
+    assert expected in error_of(path)
+
+
+def test_a_recipe_as_run_says_the_same_again(tmp_path: Path) -> None:
+    for overrides in ([], ["model.shortcut=null"], ["model=null", "init_from=music"]):
+        recipe = load_recipe(find_recipe("music"), overrides=overrides)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+        assert load_recipe(path) == recipe
+    assert isinstance(recipe, Recipe)

@@ -1,0 +1,173 @@
+"""Shards: which files go where, when they are made again, and what a batch depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adaptgen import data, domains
+from adaptgen.config import DataConfig, SourceConfig
+from adaptgen.data import SPLITS, BatchSampler, Shard, find_files, prepare, split_files
+from adaptgen.errors import InputFileError, OutputFileError
+
+CORPUS = Path(__file__).parents[1] / "examples" / "corpus"
+MUSIC = domains.get("music")
+CONFIG = DataConfig(folder=".", validation_share=0.25, test_share=0.25)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of this test's own."""
+    monkeypatch.setenv("ADAPTGEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "shards"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two songs and a file that is none."""
+    target = tmp_path / "files"
+    target.mkdir()
+    for name in ("frere_jacques", "ode_to_joy"):
+        (target / f"{name}.mid").write_bytes((CORPUS / f"{name}.mid").read_bytes())
+    (target / "broken.mid").write_bytes(b"MThread")
+    return target
+
+
+def prepare_all(folder: Path, *, num_velocities: int = 4) -> tuple[dict[str, Shard], list[tuple[str, str]]]:
+    tokenizer = MUSIC.tokenizer_type.from_options({"num_velocities": num_velocities})
+    config = DataConfig(folder=".", validation_share=0, test_share=0)
+    return prepare(MUSIC, tokenizer, SourceConfig(), config, folder, num_workers=1)
+
+
+def test_finds_files_and_no_hidden_ones(tmp_path: Path) -> None:
+    for name in ("b.mid", "a.MID", "sub/c.midi", ".hidden.mid", ".git/d.mid", "e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    found = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path, (".mid", ".midi"))]
+    assert found == ["a.MID", "b.mid", "sub/c.midi"]
+
+
+def test_copies_of_a_file_stay_on_one_side(tmp_path: Path) -> None:
+    for index in range(40):
+        for copy in ("one", "two", "three"):
+            (tmp_path / f"{copy}_{index}.mid").write_bytes(b"song %d" % index)
+    splits = split_files(tmp_path, (".mid",), CONFIG)
+    digests = {split: {digest for _, digest in files} for split, files in splits.items()}
+    assert {split: len(files) for split, files in splits.items()} == {"train": 60, "validation": 30, "test": 30}
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert not digests[one] & digests[other]
+
+
+def test_a_split_depends_on_content_alone(tmp_path: Path) -> None:
+    for index in range(20):
+        for place in ("here", "there"):
+            (tmp_path / place).mkdir(exist_ok=True)
+            (tmp_path / place / f"{place}{index * 7 % 20}.mid").write_bytes(b"song %d" % index)
+    here, there = (split_files(tmp_path / place, (".mid",), CONFIG) for place in ("here", "there"))
+    for split in SPLITS:
+        assert {digest for _, digest in here[split]} == {digest for _, digest in there[split]}
+
+
+@pytest.mark.parametrize("num_files", [1, 2, 3])
+def test_a_small_folder_is_trained_on_first(tmp_path: Path, num_files: int) -> None:
+    for index in range(num_files):
+        (tmp_path / f"{index}.mid").write_bytes(b"song %d" % index)
+    splits = split_files(tmp_path, (".mid",), CONFIG)
+    assert [len(splits[split]) for split in SPLITS] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]][num_files - 1]
+
+
+def test_folders_named_as_splits_are_taken_as_they_are(tmp_path: Path) -> None:
+    for split in SPLITS:
+        (tmp_path / split).mkdir()
+        (tmp_path / split / f"{split}.mid").write_bytes(b"the same")
+    splits = split_files(tmp_path, (".mid",), CONFIG)
+    assert [[path.stem for path, _ in splits[split]] for split in SPLITS] == [["train"], ["validation"], ["test"]]
+
+
+def test_unusable_files_are_skipped_with_a_reason(folder: Path, cache: Path) -> None:
+    shards, skipped = prepare_all(folder)
+    reason = "is not a MIDI file: it begins with b'MThr' where MIDI has b'MThd'"
+    assert skipped == [("broken.mid", reason)]
+    assert shards["train"].num_documents >= 2
+    assert shards.keys() == {"train"}
+
+
+def test_shards_hold_what_the_domain_reads(folder: Path, cache: Path) -> None:
+    tokenizer = MUSIC.tokenizer_type.from_options({"num_velocities": 4})
+    shards, _ = prepare_all(folder)
+    expected = [
+        document
+        for name in ("frere_jacques", "ode_to_joy")
+        for document in MUSIC.read_documents(folder / f"{name}.mid", tokenizer, is_training=True)
+    ]
+    for ours, theirs in zip(shards["train"].documents(), expected, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_shards_are_made_again_only_when_something_changed(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, original = [], data._tokenize
+    monkeypatch.setattr(data, "_tokenize", lambda *args, **kwargs: (made.append(1), original(*args, **kwargs)))
+
+    def times_made() -> int:
+        prepare_all(folder)
+        return len(made)
+
+    assert times_made() == 1
+    assert times_made() == 1
+    (folder / "ode_to_joy.mid").touch()
+    assert times_made() == 1
+    (folder / "ode_to_joy.mid").write_bytes((CORPUS / "auld_lang_syne.mid").read_bytes())
+    assert times_made() == 2
+    (folder / "broken.mid").unlink()
+    assert times_made() == 3
+    prepare_all(folder, num_velocities=5)
+    assert len(made) == 4
+    assert len(list(cache.iterdir())) == 4
+
+
+def test_says_why_a_folder_cannot_be_used(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(InputFileError, match=r"nowhere is not a folder\. Give one with --data"):
+        prepare_all(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputFileError, match=r"empty has no music files \(\.mid, \.midi\)"):
+        prepare_all(tmp_path / "empty")
+
+
+def test_says_that_the_cache_cannot_be_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ADAPTGEN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(OutputFileError, match=r"Not a directory.*set ADAPTGEN_CACHE to another folder"):
+        prepare_all(folder)
+
+
+def shard(first: int, length: int) -> Shard:
+    return Shard(np.arange(first, first + length, dtype=np.uint16)[None], [0, length])
+
+
+def test_batches_depend_on_seed_and_step_alone() -> None:
+    def sampler(seed: int) -> BatchSampler:
+        vary = lambda tokens, rng: tokens + rng.integers(100)  # noqa: E731
+        return BatchSampler([shard(0, 500), shard(1000, 500)], [3, 1], batch_size=4, seq_len=16, seed=seed, vary=vary)
+
+    one, other = sampler(5), sampler(5)
+    steps = [one.batch(step) for step in range(20)]
+    for step in reversed(range(20)):
+        assert np.array_equal(other.batch(step), steps[step])
+    assert steps[0].shape == (4, 1, 17)
+    assert not np.array_equal(steps[0], steps[1])
+    assert not np.array_equal(steps[0], sampler(6).batch(0))
+
+
+def test_sources_are_drawn_by_weight() -> None:
+    sampler = BatchSampler([shard(0, 50), shard(1000, 5000)], [3, 1], batch_size=10, seq_len=16, seed=0)
+    from_first = np.mean([(sampler.batch(step)[:, 0, 0] < 1000).mean() for step in range(100)])
+    assert from_first == pytest.approx(0.75, abs=0.05)
+
+
+def test_a_short_source_is_repeated() -> None:
+    batch = BatchSampler([shard(7, 3)], [1], batch_size=1, seq_len=6, seed=0).batch(0)
+    assert batch.tolist() == [[[7, 8, 9, 7, 8, 9, 7]]]

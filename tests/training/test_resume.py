@@ -1,0 +1,159 @@
+"""A run that was stopped and goes on is the run that was never stopped, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from adaptgen.config import load_recipe
+from adaptgen.errors import AdaptgenError, CheckpointError, OutputFileError, RecipeError
+from adaptgen.training import loop
+from adaptgen.training.session import Session
+
+
+def train(recipe: Path, folder: Path, *overrides: str, stop_after: int | None = None, resume: bool = False) -> Session:
+    """Train, or until so many steps are done."""
+    session = Session(load_recipe(recipe, overrides=overrides), folder, resume=resume)
+    session.run(should_stop=lambda: session.trainer.step == stop_after)
+    return session
+
+
+def read_log(folder: Path) -> list[dict[str, object]]:
+    """The log without what differs from run to run: how long things took."""
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k not in ("seconds", "tokens_per_second")} for record in records]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    for name in ("last/training.safetensors", "best/model.safetensors"):
+        ours, theirs = load_file(one / name), load_file(other / name)
+        assert ours.keys() == theirs.keys()
+        for key, tensor in ours.items():
+            assert torch.equal(tensor, theirs[key]), f"{name}: {key}"
+    for name in ("last/training.json", "best/metrics.json"):
+        assert (one / name).read_text() == (other / name).read_text()
+    assert read_log(one) == read_log(other)
+
+
+@pytest.mark.parametrize("stop_after", [0, 3, 5])
+def test_resumed_run_equals_one_that_never_stopped(tiny_recipe: Path, tmp_path: Path, stop_after: int) -> None:
+    train(tiny_recipe, tmp_path / "whole")
+    train(tiny_recipe, tmp_path / "parts", stop_after=stop_after)
+    train(tiny_recipe, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_run_can_be_made_longer(tiny_recipe: Path, tmp_path: Path) -> None:
+    constant_rate = "training.decay_share=0"
+    train(tiny_recipe, tmp_path / "whole", constant_rate, "training.max_steps=10")
+    train(tiny_recipe, tmp_path / "parts", constant_rate, "training.max_steps=5")
+    train(tiny_recipe, tmp_path / "parts", constant_rate, "training.max_steps=10", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_killed_process_leaves_no_trace_in_the_log(tiny_recipe: Path, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path / "whole")
+    train(tiny_recipe, tmp_path / "parts", stop_after=3)
+    # Steps after the last save, the last line cut off.
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log:
+        log.write('{"step": 4, "loss": 1.0, "seconds": 1.0}\n{"step": 5, "lo')
+    # And the swap of last/ cut in the middle.
+    (tmp_path / "parts" / "last").rename(tmp_path / "parts" / "last.old")
+    train(tiny_recipe, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_saves_by_time_between_validations(tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", 0)
+    session = Session(load_recipe(tiny_recipe), tmp_path / "run")
+    saved = []
+
+    def on_step(record: dict[str, float]) -> None:
+        info = tmp_path / "run" / "last" / "training.json"
+        saved.append(json.loads(info.read_text())["step"] if info.is_file() else 0)
+
+    session.run(on_step=on_step)
+    assert saved == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model.num_layers=3", "model.num_layers = 2, the recipe has 3"),
+        ("model.shortcut.place=replace", "model.shortcut.place = 'add', the recipe has 'replace'"),
+        ("tokenizer.num_velocities=5", "tokenizer.num_velocities = 4, the recipe has 5"),
+        ("data.validation_share=0.2", "data.validation_share = 0.1, the recipe has 0.2"),
+        ("training.batch_size=3", "training.batch_size = 2, the recipe has 3"),
+    ],
+)
+def test_refuses_to_go_on_as_something_else(tiny_recipe: Path, tmp_path: Path, override: str, named: str) -> None:
+    train(tiny_recipe, tmp_path / "run", stop_after=1)
+    with pytest.raises(RecipeError) as caught:
+        train(tiny_recipe, tmp_path / "run", override, resume=True)
+    assert named in str(caught.value)
+
+
+def test_refuses_to_go_on_with_other_files(tiny_recipe: Path, tmp_path: Path) -> None:
+    corpus, examples = tmp_path / "corpus", Path(__file__).parents[2] / "examples"
+    corpus.mkdir()
+    for path in (examples / "corpus").glob("*_0*.mid"):
+        (corpus / path.name).write_bytes(path.read_bytes())
+    override = f"data.folder={corpus}"
+    train(tiny_recipe, tmp_path / "run", override, stop_after=1)
+    (corpus / "another.mid").write_bytes((examples / "waltz.mid").read_bytes())
+    with pytest.raises(RecipeError, match="no longer holds the files that the run"):
+        train(tiny_recipe, tmp_path / "run", override, resume=True)
+
+
+def test_nothing_to_resume(tiny_recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no run to resume"):
+        train(tiny_recipe, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_refuses_to_overwrite_a_run(tiny_recipe: Path, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path / "run", stop_after=1)
+    with pytest.raises(OutputFileError, match="is not empty"):
+        train(tiny_recipe, tmp_path / "run")
+
+
+def test_damaged_state(tiny_recipe: Path, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path / "run", stop_after=1)
+    state = tmp_path / "run" / "last" / "training.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(AdaptgenError, match="damaged"):
+        train(tiny_recipe, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stops_cleanly_on_a_signal(
+    tiny_recipe: Path, tmp_path: Path, start_adaptgen: Callable, number: signal.Signals
+) -> None:
+    lasting = ("training.decay_share=0", "training.max_steps=100000", "training.validate_every=7")
+    process = start_adaptgen("train", tiny_recipe, "-o", "parts", *(f"--set={override}" for override in lasting))
+    log = tmp_path / "parts" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") > 3):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    step = json.loads((tmp_path / "parts" / "last" / "training.json").read_text())["step"]
+    assert f"Stopped after step {step:,} and saved" in out
+    assert "adaptgen train parts/recipe.yaml -o parts --resume" in out
+    assert read_log(tmp_path / "parts")[-1]["step"] == step
+    if number == signal.SIGINT:
+        longer = (*lasting[:1], f"training.max_steps={step + 3}", lasting[2])
+        train(tmp_path / "parts" / "recipe.yaml", tmp_path / "parts", *longer, resume=True)
+        train(tiny_recipe, tmp_path / "whole", *longer)
+        assert_same_run(tmp_path / "whole", tmp_path / "parts")
