@@ -16,6 +16,7 @@ is asked to go on from that beat for as many of the file's bars as are needed.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from rich.table import Table
 
 from adaptgen import domains
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
-from adaptgen.cli.common import progress_bar
+from adaptgen.cli.common import print_error, progress_bar
 from adaptgen.config import DataConfig
 from adaptgen.continuation import continue_file
 from adaptgen.data import split_files
@@ -46,6 +47,7 @@ from adaptgen.domains.music.metrics import (
     longest_repetition,
 )
 from adaptgen.domains.music.song import parse_song, read_song
+from adaptgen.errors import AdaptgenError
 from adaptgen.sampling import Sampling
 
 CORPUS = "pop909"
@@ -280,4 +282,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except AdaptgenError as error:
+        print_error(error)
+        sys.exit(error.exit_code)

@@ -10,6 +10,7 @@ than fitting one to all corpora); the checkpoint is one for all.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
-from adaptgen.cli.common import progress_bar
+from adaptgen.cli.common import print_error, progress_bar
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.data import Shard, prepare
+from adaptgen.errors import AdaptgenError
 from adaptgen.evaluation import DocumentScore, bits_per_unit, score_documents, score_with_ngrams
 from adaptgen.ngram import NgramModel
 
@@ -131,4 +133,8 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except AdaptgenError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
