@@ -110,6 +110,9 @@ class TrainingConfig(Settings):
     seq_len: int = Field(ge=8)
     """Frames per training sequence."""
     learning_rate: float = Field(gt=0)
+    """Of AdamW."""
+    muon_learning_rate: float | None = Field(default=None, gt=0)
+    """Use Muon for the matrices inside the blocks, at this rate; AdamW for all if not given."""
     warmup_steps: int = Field(default=100, ge=0)
     decay_share: float = Field(default=0.3, ge=0, le=1)
     """The last part of the run over which the learning rate falls to zero; before it, it is constant, so that

@@ -23,11 +23,11 @@ from adaptgen.checkpoint import Checkpoint, load_weights, replace_folder, restor
 from adaptgen.config import Recipe
 from adaptgen.data import BatchSampler, Shard
 from adaptgen.errors import CheckpointError, RecipeError
+from adaptgen.training.optimizer import STATE_KEYS, make_optimizers
 from adaptgen.training.schedule import learning_rate
 
 __all__ = ["Trainer", "Validation"]
 
-OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
 STATE, STATE_INFO = "training.safetensors", "training.json"
 VALIDATION_SEED = 1
 SAVE_EVERY_SECONDS = 300
@@ -70,17 +70,7 @@ class Trainer:
         config, data = recipe.training, recipe.data
         self.step, self.tokens_seen, self.best_loss = 0, 0, math.inf
         self._saved_at = time.monotonic()
-        decayed = [p for p in self.model.parameters() if p.dim() >= 2]
-        others = [p for p in self.model.parameters() if p.dim() < 2]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(0.9, config.beta2),
-            fused=True,
-        )
+        self.optimizers = make_optimizers(self.model, config)
         domain, tokenizer = checkpoint.domain, checkpoint.tokenizer
         shape = {"batch_size": config.batch_size, "seq_len": config.seq_len}
         self.batches = BatchSampler(
@@ -127,13 +117,16 @@ class Trainer:
         self.save_last()
         return self.step >= config.max_steps
 
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
     def _train_step(self) -> dict[str, float]:
         config, started = self.recipe.training, time.perf_counter()
         # Dropout is the only thing that draws from torch's generator.
         torch.manual_seed(config.seed * 1_000_003 + self.step)
         rate = learning_rate(self.step, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group in self._parameter_groups():
+            group["lr"] = group["base_lr"] * rate / config.learning_rate
         self.model.train()
         batch = torch.from_numpy(self.batches.batch(self.step))
         loss = next_token_loss(self._forward(batch[:, :, :-1]), batch[:, :, 1:])
@@ -145,8 +138,9 @@ class Trainer:
                 f"at step {self.step + 1}",
                 f"Lower training.learning_rate (now {config.learning_rate:g}) and start again",
             )
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.model.zero_grad(set_to_none=True)
         self.step += 1
         self.tokens_seen += batch[:, 0, 1:].numel()
         seconds = time.perf_counter() - started
@@ -197,9 +191,10 @@ class Trainer:
     def save_last(self) -> None:
         """Write everything that `resume` needs, atomically."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter, state in optimizer.state.items():
+                tensors |= {f"optimizer.{key}.{names[id(parameter)]}": value for key, value in state.items()}
         info: dict[str, Any] = {
             "step": self.step,
             "tokens_seen": self.tokens_seen,
@@ -226,11 +221,12 @@ class Trainer:
             names = {id(parameter): name for name, parameter in self.model.named_parameters()}
             with safe_open(path, framework="pt") as file:
                 present = set(file.keys())
-                for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
-                    stored = {key: f"optimizer.{key}.{names[id(parameter)]}" for key in OPTIMIZER_STATE}
-                    self.optimizer.state[parameter] = {
-                        key: file.get_tensor(name) for key, name in stored.items() if name in present
-                    }
+                for optimizer in self.optimizers:
+                    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+                        stored = {key: f"optimizer.{key}.{names[id(parameter)]}" for key in STATE_KEYS}
+                        optimizer.state[parameter] = {
+                            key: file.get_tensor(name) for key, name in stored.items() if name in present
+                        }
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise CheckpointError(f"{path.parent} is damaged: {error}", "Start again without --resume") from None
         load_weights(self.model, path, prefix="model.")
