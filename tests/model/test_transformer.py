@@ -39,9 +39,7 @@ def build(
 ) -> Transformer:
     """A tiny model; `trained` gives it weights so large that attention is far from uniform."""
     torch.manual_seed(0)
-    config = ModelConfig(
-        num_layers=num_layers, num_heads=2, model_dim=16, attention_window=window, shortcut=shortcut
-    )
+    config = ModelConfig(num_layers=num_layers, num_heads=2, model_dim=16, attention_window=window, shortcut=shortcut)
     model = Transformer(config, vocab_sizes).eval()
     if trained:
         with torch.no_grad():
@@ -130,9 +128,7 @@ class TestDecoding:
 class TestCausality:
     @all_variants
     @all_streams
-    def test_no_logit_before_a_changed_token_changes(
-        self, variant: str, vocab_sizes: tuple[int, ...]
-    ) -> None:
+    def test_no_logit_before_a_changed_token_changes(self, variant: str, vocab_sizes: tuple[int, ...]) -> None:
         model, tokens = build(SHORTCUTS[variant], vocab_sizes), random_tokens(vocab_sizes, 2 * WINDOW)
         for frame in range(2 * WINDOW):
             for stream in range(len(vocab_sizes)):
@@ -228,14 +224,10 @@ class TestAttend:
         with pytest.MonkeyPatch.context() as patch:
             for pieces in (transformer.QUERIES_PER_PIECE, piece):
                 patch.setattr(transformer, "QUERIES_PER_PIECE", pieces)
-                torch.testing.assert_close(
-                    attend(query, keys, values, window=window), expected, atol=1e-5, rtol=0
-                )
+                torch.testing.assert_close(attend(query, keys, values, window=window), expected, atol=1e-5, rtol=0)
 
     @all_variants
-    def test_size_of_pieces_does_not_change_logits(
-        self, variant: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_size_of_pieces_does_not_change_logits(self, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
         model, tokens = build(SHORTCUTS[variant]), random_tokens(ONE_STREAM, 4 * WINDOW)
         with torch.no_grad():
             whole = model(tokens)
@@ -277,9 +269,7 @@ class TestLearning:
     @all_variants
     @all_streams
     @pytest.mark.parametrize("trained", [False, True])
-    def test_gradient_reaches_every_parameter(
-        self, variant: str, vocab_sizes: tuple[int, ...], trained: bool
-    ) -> None:
+    def test_gradient_reaches_every_parameter(self, variant: str, vocab_sizes: tuple[int, ...], trained: bool) -> None:
         model = build(SHORTCUTS[variant], vocab_sizes, trained=trained).train()
         tokens = random_tokens(vocab_sizes, 2 * WINDOW)
         logits = model(tokens[:, :, :-1])

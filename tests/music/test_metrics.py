@@ -97,7 +97,16 @@ class TestCutExcerpt:
 
     @pytest.mark.parametrize(
         ("metre", "bars"),
-        [((1, 4), 4), ((2, 4), 2), ((4, 4), 1), ((3, 4), 1), ((6, 8), 1), ((2, 2), 1), ((5, 4), 1), ((4, 8), 2)],
+        [
+            ((1, 4), 4),
+            ((2, 4), 2),
+            ((4, 4), 1),
+            ((3, 4), 1),
+            ((6, 8), 1),
+            ((2, 2), 1),
+            ((5, 4), 1),
+            ((4, 8), 2),
+        ],
     )
     def test_bars_in_four_beats(self, metre: tuple[int, int], bars: int) -> None:
         assert bars_in_four_beats(metre) == bars
@@ -168,7 +177,8 @@ def test_overlap_with_nothing() -> None:
 
 
 notes_of_a_bar = st.lists(
-    st.tuples(st.integers(0, BAR - 1), st.integers(21, 108), st.integers(1, 48), st.integers(0, 1)), max_size=6
+    st.tuples(st.integers(0, BAR - 1), st.integers(21, 108), st.integers(1, 48), st.integers(0, 1)),
+    max_size=6,
 )
 excerpts = st.lists(notes_of_a_bar, min_size=1, max_size=6).map(lambda bars: excerpt(*bars))
 
