@@ -233,10 +233,13 @@ def _tokenize(
 
 
 def _read_in_parallel(
-    pool: ProcessPoolExecutor, domain: Domain, tokenizer: Tokenizer, paths: list[Path], split: str
+    pool: ProcessPoolExecutor | None, domain: Domain, tokenizer: Tokenizer, paths: list[Path], split: str
 ) -> Iterator[tuple[list[Path], list[list[np.ndarray] | str]]]:
     """Documents of some files at a time, in order, with the files."""
     tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
+    if pool is None:
+        yield from ((task, _read_files(domain, tokenizer, task, split == "train")) for task in tasks)
+        return
     with _ignored_interrupts():
         futures = [pool.submit(_read_files, domain, tokenizer, task, split == "train") for task in tasks]
     for task, future in zip(tasks, futures, strict=True):
@@ -249,8 +252,12 @@ def _read_in_parallel(
 
 
 @contextmanager
-def _interruptible_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that do not finish all their work first when this process is interrupted."""
+def _interruptible_pool(num_workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Worker processes that do not finish all their work first when this process is interrupted; None for one,
+    since this process starts sooner than another."""
+    if num_workers == 1:
+        yield None
+        return
     pool = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
     try:
         yield pool

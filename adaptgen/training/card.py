@@ -64,5 +64,6 @@ def model_card(
         lines += ["Nothing was held out, so it is not known how well the model does on new files."]
     for source, values in validation.by_source.items():
         measured = ", ".join(f"{value:.3f} {key.replace('_', ' ')}" for key, value in values.items())
-        lines += [f"- `{source}`: {measured}"]
+        name = Path(recipe.data.folder).name if source == "." else source
+        lines += [f"- `{name}`: {measured}"]
     return "\n".join(lines) + "\n"

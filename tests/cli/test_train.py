@@ -163,7 +163,7 @@ def test_says_what_is_wrong_with_the_output(adaptgen_here: Adaptgen, tiny_recipe
 def test_names_with_brackets_and_escapes_stay_what_they_are(
     adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path
 ) -> None:
-    name = "[bold]a:smile:[/bold]\x1b[31m" + "long" * 40
+    name = "[bold]a:smile:\x1b[31m" + "long" * 40
     (tmp_path / name).write_text("")
     line = one_error(adaptgen_here("train", tiny_recipe, "-o", name))
     assert line == f"Error: {name} is not a folder. Give another with -o.".replace("\x1b", "\\x1b")

@@ -1,0 +1,212 @@
+"""What may import what: a module knows only lower layers, and domains only through their common face."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import adaptgen
+from adaptgen import domains
+
+PACKAGE = Path(adaptgen.__file__).parent
+# Of modules, and of packages with all that is in them. A new one at the top is given its place here.
+LAYERS = {
+    "adaptgen": 0,
+    "adaptgen.errors": 0,
+    "adaptgen.config": 1,
+    "adaptgen.sampling": 1,
+    "adaptgen.shipped": 1,
+    "adaptgen.model": 2,
+    "adaptgen.domains.base": 2,
+    "adaptgen.domains.*": 3,
+    "adaptgen.domains": 4,
+    "adaptgen.checkpoint": 5,
+    "adaptgen.data": 5,
+    "adaptgen.generation": 5,
+    "adaptgen.ngram": 5,
+    "adaptgen.evaluation": 6,
+    "adaptgen.continuation": 7,
+    "adaptgen.training": 7,
+    "adaptgen.cli": 8,
+    "adaptgen.__main__": 9,
+}
+FACES = ("adaptgen.domains", "adaptgen.domains.base")
+# Bytes as tokens, and bars that are one byte long: the smallest domain there can be.
+TOY = """
+import numpy as np
+
+from adaptgen.domains.base import Continuation, Domain, Grammar, Prompt, Tokenizer
+
+
+class Bytes(Tokenizer):
+    begin = 256
+    unit_name = "byte"
+    vocab_sizes = (257,)
+    fingerprint = "bytes"
+
+    def count_units(self, tokens):
+        return int((tokens[0] < 256).sum())
+
+    def describe(self, tokens):
+        return [repr(chr(token)) for token in tokens[0]]
+
+    def to_options(self):
+        return {}
+
+    @classmethod
+    def from_options(cls, options):
+        return cls()
+
+    def save(self, folder):
+        pass
+
+    @classmethod
+    def load(cls, folder, options):
+        return cls()
+
+
+class SoManyBytes(Grammar):
+    def __init__(self, count):
+        self.count = self.left = count
+
+    # The frame that ends a continuation is no part of it.
+    is_done = property(lambda self: self.left < 0)
+    progress = property(lambda self: 1 - max(0, self.left) / self.count)
+
+    def allowed(self):
+        return np.arange(257)[None] < 256
+
+    def accept(self, frame):
+        self.left -= 1
+
+
+class Text(Prompt):
+    def __init__(self, path, count):
+        self.text, self.count = path.read_bytes(), count
+
+    tokens = property(lambda self: np.array([[256, *self.text]]))
+
+    def new_grammar(self):
+        return SoManyBytes(self.count)
+
+    def complete(self, new_tokens):
+        return Continuation(files={".toy": self.text + bytes(new_tokens[0].tolist())})
+
+
+class Toy(Domain):
+    name = "toy"
+    default_checkpoint = "toy"
+    suffixes = (".toy",)
+    tokenizer_type = Bytes
+
+    def read_documents(self, path, tokenizer, *, is_training):
+        return [np.array([[tokenizer.begin, *path.read_bytes()]])]
+
+    def augment(self, tokens, tokenizer, rng):
+        return tokens
+
+    def check_roundtrip(self, path, tokenizer):
+        return {}
+
+    def render(self, path, *, soundfont):
+        return b""
+
+    def read_prompt(self, path, tokenizer, request, *, window):
+        return Text(path, request.bars)
+
+
+DOMAIN = Toy()
+"""
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(name: str) -> Iterator[str]:
+    """Modules of adaptgen that a module imports anywhere, also inside functions."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "adaptgen")
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{name} has a relative import"
+            if node.module and node.module.split(".")[0] == "adaptgen":
+                # `from package import module` imports the module.
+                yield from (
+                    full if (full := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names
+                )
+
+
+def layer(name: str) -> int:
+    if domain_of(name) is not None:
+        return LAYERS["adaptgen.domains.*"]
+    return LAYERS[name if name in LAYERS else unit(name)]
+
+
+def domain_of(name: str) -> str | None:
+    """The domain that a module belongs to: of adaptgen.domains.music.grid, music."""
+    parts = name.split(".")
+    return parts[2] if parts[:2] == ["adaptgen", "domains"] and len(parts) > 2 and parts[2] != "base" else None
+
+
+def unit(name: str) -> str:
+    """What counts as one thing whose modules may import each other: a package, or a module beside packages."""
+    return ".".join(name.split(".")[: 3 if name.startswith("adaptgen.domains") else 2])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_lower_layers_only(name: str) -> None:
+    for imported in imports_of(name):
+        assert unit(imported) == unit(name) or layer(imported) < layer(name), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_domains_are_reached_through_their_face_only(name: str) -> None:
+    for imported in imports_of(name):
+        if imported.startswith("adaptgen.domains") and imported not in FACES:
+            assert domain_of(imported) == domain_of(name), f"{name} imports {imported}"
+
+
+def test_there_is_something_to_check() -> None:
+    assert "adaptgen.domains.base" in imports_of("adaptgen.data")
+    assert "adaptgen.domains" in imports_of("adaptgen.checkpoint")
+    assert layer("adaptgen.domains.music.grid") < layer("adaptgen.domains") < layer("adaptgen.training.loop")
+
+
+def test_config_and_model_know_little() -> None:
+    for name in ("adaptgen.config", "adaptgen.sampling", "adaptgen.shipped"):
+        assert set(imports_of(name)) <= {"adaptgen.errors"}
+    assert {unit(imported) for imported in imports_of("adaptgen.model.transformer")} <= {
+        "adaptgen.config",
+        "adaptgen.model",
+    }
+
+
+@pytest.fixture
+def toy_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fourth domain: one new folder, nothing else."""
+    (tmp_path / "domains" / "toy").mkdir(parents=True)
+    (tmp_path / "domains" / "toy" / "__init__.py").write_text(TOY, encoding="utf-8")
+    monkeypatch.setattr(domains, "__path__", [*domains.__path__, str(tmp_path / "domains")])
+
+
+def test_a_new_domain_is_one_new_folder(
+    toy_domain: None, tmp_path: Path, adaptgen_here: Callable[..., tuple[int, str, str]], tiny_recipe: Path
+) -> None:
+    assert "toy" in domains.names()
+    for index in range(4):
+        (tmp_path / f"{index}.toy").write_text(f"{index} potato " * 50)
+    code, out, err = adaptgen_here("train", tiny_recipe, "--data", ".", "--set=domain=toy", "--set=tokenizer=null")
+    assert code == 0, err
+    assert "adaptgen continue song.toy --checkpoint runs/tiny/best" in out
+    code, _, err = adaptgen_here("continue", "0.toy", "--bars", 9, "--checkpoint", "runs/tiny/best", "--no-wav")
+    assert code == 0, err
+    prompt, result = (tmp_path / name for name in ("0.toy", "0.continued.toy"))
+    assert result.read_bytes()[:-9] == prompt.read_bytes()
