@@ -94,7 +94,7 @@ class DataConfig(Settings):
     """Where training data lies and how it is prepared."""
 
     folder: str
-    """Replaced by --data; a name below the installed examples if it does not exist as a path."""
+    """Replaced by --data; where it is no path, it is looked for in what is shipped, such as `examples/corpus`."""
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
     validation_share: float = Field(default=0.05, ge=0, lt=0.5)
     test_share: float = Field(default=0.05, ge=0, lt=0.5)

@@ -50,9 +50,10 @@ def cat(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped name
 
     path = find_recipe(name)
     try:
-        typer.echo(path.read_text(encoding="utf-8"), nl=False)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read: {error}", "Give a YAML file") from None
+    typer.echo(text, nl=False)
 
 
 @app.command("validate")
