@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -56,11 +57,12 @@ def tiny_recipe(tmp_path: Path) -> Iterator[Path]:
 def start_adaptgen(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start `adaptgen ARGUMENTS` in a process of its own, in the test's folder."""
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         environment = {**os.environ, "PYTHONPATH": str(Path(adaptgen.__file__).parents[1])}
         command = [sys.executable, "-m", "adaptgen", *map(str, arguments)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
+        return subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True
+        )
 
     return start
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,25 @@ def test_starts_without_heavy_imports(arguments: list[str]) -> None:
     imported = set(done.stdout.rpartition("IMPORTED")[2].split())
     assert "adaptgen.cli.train" in imported
     assert not imported.intersection(HEAVY)
+
+
+@pytest.mark.parametrize("arguments", [["recipes", "ls", "--json"], ["recipes", "cat", "music"], ["--help"]])
+def test_a_reader_that_has_gone_is_no_error(
+    start_adaptgen: Callable[..., subprocess.Popen[str]], arguments: list[str]
+) -> None:
+    process = start_adaptgen(*arguments)
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) in (0, 1)
+    assert error == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_full_disk_is_one_sentence(start_adaptgen: Callable[..., subprocess.Popen[str]]) -> None:
+    with Path("/dev/full").open("w") as full:
+        _, error = start_adaptgen("recipes", "ls", "--json", stdout=full).communicate(timeout=60)
+    assert error == "Error: No space left on device.\n"
 
 
 def test_every_command_shows_an_example() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -70,12 +72,23 @@ def options(
 def main() -> None:
     """Run the command line; a mistake of the user's is one sentence and an exit code, never a traceback."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except AdaptgenError as error:
         print_error(error)
         sys.exit(error.exit_code)
     except OSError as error:
-        # No mistake of ours either: a disk, a permission, a name that is too long.
-        place = f"{error.filename}: " if error.filename else ""
-        say(f"Error: {place}{error.strerror or error}.", style="red", stderr=True)
+        # No mistake of ours either: a disk, a permission, a name that is too long, a reader that has gone.
+        if not isinstance(error, BrokenPipeError):
+            place = f"{error.filename}: " if error.filename else ""
+            say(f"Error: {place}{error.strerror or error}.", style="red", stderr=True)
+        _drop_output()
         sys.exit(AdaptgenError.exit_code)
+
+
+def _drop_output() -> None:
+    """Let what cannot be written go quietly, which Python would try to write once more at its end."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
