@@ -33,6 +33,7 @@ def continue_(
     ] = None,
     wav: Annotated[bool, typer.Option(" /--no-wav", help="Write no sound beside the MIDI file.")] = True,
     soundfont: Annotated[Path | None, typer.Option(help="SF2 or SF3 file to play the sound with.")] = None,
+    picture: Annotated[bool, typer.Option("--picture", help="Also draw the result as a PNG.")] = False,
     new_only: Annotated[bool, typer.Option("--new-only", help="Write the new part alone.")] = False,
     variations: Annotated[int, typer.Option(help="How many different continuations, drawn together.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Repeats a result; drawn and shown if not given.")] = None,
@@ -57,7 +58,9 @@ def continue_(
     domain = domains.for_file(file)
     if not variations >= 1:
         raise UsageError(f"--variations is {variations}", "Give a whole number from 1 up")
-    suffixes = [domain.suffixes[0], *([".wav"] if wav and domain.suffixes[0] != ".wav" else [])]
+    suffixes = [domain.suffixes[0]]
+    suffixes += [".wav"] if wav and ".wav" not in suffixes else []
+    suffixes += [".png"] if picture else []
     stem = output.with_suffix("") if output and output.suffix.lower() in domain.suffixes else output
     stem = stem or Path(f"{file.stem}.continued")
     stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
@@ -71,7 +74,13 @@ def continue_(
     from adaptgen.domains.base import ContinuationRequest
 
     request = ContinuationRequest(
-        bars=bars, seconds=seconds, from_bar=from_bar, new_only=new_only, sound=wav, soundfont=soundfont
+        bars=bars,
+        seconds=seconds,
+        from_bar=from_bar,
+        new_only=new_only,
+        sound=wav,
+        soundfont=soundfont,
+        picture=picture,
     )
     loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
     sampling = _override(loaded.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)

@@ -105,6 +105,8 @@ class ContinuationRequest:
     sound: bool = True
     """Render sound beside the domain's own file, where that is a separate thing."""
     soundfont: Path | None = None
+    picture: bool = False
+    """Draw the result, with the join marked."""
 
 
 @dataclass(frozen=True, kw_only=True)

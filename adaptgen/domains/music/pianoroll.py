@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections import defaultdict
-from pathlib import Path
 
 import mido
 from matplotlib.axes import Axes
@@ -16,7 +16,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from adaptgen.domains.music.performance import DRUM_CHANNEL, SoundingNote, bar_lines, sounding_notes
-from adaptgen.domains.music.render import replacing
 
 __all__ = ["draw_pianoroll"]
 
@@ -32,8 +31,8 @@ _DRUM_NAMES = {
 }  # fmt: skip
 
 
-def draw_pianoroll(midi: mido.MidiFile, path: Path, *, join_seconds: float | None = None, title: str = "") -> None:
-    """Draw the notes of a file over time as a PNG.
+def draw_pianoroll(midi: mido.MidiFile, *, join_seconds: float | None = None, title: str = "") -> bytes:
+    """The notes of a file over time, as a PNG.
 
     Every track has its colour, softer notes are paler, drums have a strip of their own below with one row per
     drum. Notes are drawn as long as their keys are held; the sustain pedal is not drawn. Bars are marked and
@@ -41,12 +40,8 @@ def draw_pianoroll(midi: mido.MidiFile, path: Path, *, join_seconds: float | Non
 
     Args:
         midi: a parsed file with `ticks_per_beat` of at least 1.
-        path: the picture; one that exists is replaced.
         join_seconds: where the new music begins, marked by a line; None for no line.
         title: a heading.
-
-    Raises:
-        OutputFileError: the picture cannot be written there.
     """
     notes = sounding_notes(midi, use_pedal=False)
     drums = [note for note in notes if note.channel == DRUM_CHANNEL]
@@ -79,9 +74,11 @@ def draw_pianoroll(midi: mido.MidiFile, path: Path, *, join_seconds: float | Non
     axes[-1].set_xlabel("time (minutes:seconds)")
     if title:
         figure.suptitle(title.replace("$", r"\$"), fontsize=11)
-    with replacing(Path(path)) as temporary, warnings.catch_warnings():
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a title in any script is welcome
-        figure.savefig(temporary, format="png", dpi=_DPI)
+        figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
 
 
 def _draw_pitched(ax: Axes, notes: list[SoundingNote], midi: mido.MidiFile) -> None:

@@ -14,6 +14,7 @@ from adaptgen.domains.music import splice
 from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
+from adaptgen.domains.music.pianoroll import draw_pianoroll
 from adaptgen.domains.music.plan import Plan, find_join_bar, find_slots
 from adaptgen.domains.music.render import encode_wav, render
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
@@ -86,6 +87,9 @@ class MusicPrompt(Prompt):
         if self.request.sound:
             files[".wav"] = encode_wav(render(midi, soundfont=self.request.soundfont))
         tempo = self.song.tempo
+        if self.request.picture:
+            join_seconds = 0.0 if self.request.new_only else tempo.seconds(plan.start)
+            files[".png"] = draw_pianoroll(midi, join_seconds=join_seconds, title=self.path.name)
         summary = {
             "bars": len({cell.bar for cell in plan.cells}),
             "notes": len(notes),

@@ -1,4 +1,4 @@
-"""Turn a MIDI file into sound: `render` makes the samples, `write_wav` the file.
+"""Turn a MIDI file into sound: `render` makes the samples, `encode_wav` a WAV file of them.
 
 Honoured: velocity, program changes anywhere in a track, drums on channel 10, tempo changes, sustain pedal
 (CC 64), channel volume (CC 7), expression (CC 11), pan (CC 10), pitch bend with its range, all-notes-off,
@@ -9,11 +9,8 @@ aftertouch, sostenuto and soft pedal, portamento, bank select, reverb and chorus
 from __future__ import annotations
 
 import io
-import os
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -30,12 +27,12 @@ from adaptgen.domains.music.performance import (
     sounding_notes,
 )
 from adaptgen.domains.music.soundfont import SoundFont, Zone
-from adaptgen.errors import InputFileError, OutputFileError
+from adaptgen.errors import InputFileError
 
-__all__ = ["default_soundfont", "encode_wav", "render", "replacing", "sounding_notes", "write_wav"]
+__all__ = ["default_soundfont", "encode_wav", "render", "sounding_notes"]
 
 _PEAK = 10 ** (-3 / 20)  # of what `render` returns: -3 dBFS
-_PEAK_LIMIT = 10 ** (-1.01 / 20)  # of what `write_wav` writes: strictly below -1 dBFS after rounding
+_PEAK_LIMIT = 10 ** (-1.01 / 20)  # of what `encode_wav` gives: strictly below -1 dBFS after rounding
 _INAUDIBLE = 1e-5  # -100 dBFS
 _MAX_SECONDS = 2 * 3600
 _MAX_NOTE_SECONDS = 120.0  # a note held longer fades out: no tune needs it, and odd files stay affordable
@@ -111,39 +108,6 @@ def encode_wav(samples: np.ndarray, *, sample_rate: int = 44_100) -> bytes:
         for start in range(0, samples.shape[1], 1 << 20):
             sound.write((samples[:, start : start + (1 << 20)] * scale).T)
     return buffer.getvalue()
-
-
-def write_wav(path: Path, samples: np.ndarray, *, sample_rate: int = 44_100) -> None:
-    """Write what `encode_wav` gives, all at once or not at all.
-
-    Raises:
-        OutputFileError: the file cannot be written there.
-    """
-    with replacing(Path(path)) as temporary:
-        temporary.write_bytes(encode_wav(samples, sample_rate=sample_rate))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file under a temporary name in its folder; it takes its place when the block ends well.
-
-    Args:
-        path: where the file belongs.
-
-    Returns:
-        A context with the name to write to.
-
-    Raises:
-        OutputFileError: the file cannot be written there.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputFileError(f"{path} cannot be written: {error.strerror}", "Choose another folder") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def default_soundfont() -> Path:
