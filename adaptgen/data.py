@@ -91,7 +91,7 @@ def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> di
     """Files of each split with the hash of their content.
 
     Folders named train, validation and test are taken as they are. Otherwise files are dealt out by their hash:
-    the same file always falls on the same side, and copies of it with it.
+    names do not matter, and copies of a file fall on the same side. Other files in the folder can move it.
     """
     if (folder / "train").is_dir():
         return {split: _hashed(find_files(folder / split, suffixes)) for split in SPLITS}

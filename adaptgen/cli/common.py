@@ -82,7 +82,7 @@ def progress_bar(*, stderr: bool = False) -> Progress:
     console = new_console(stderr=stderr)
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),

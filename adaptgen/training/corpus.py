@@ -84,7 +84,7 @@ def read_corpus(
             source,
             recipe.data,
             root,
-            on_progress=lambda done, total, name=source.path: on_progress(name, done, total),
+            on_progress=lambda done, total, name=(root / source.path).name: on_progress(name, done, total),
         )
         shards.append(splits)
         skipped += [((Path(source.path) / name).as_posix(), reason) for name, reason in bad]
