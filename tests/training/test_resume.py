@@ -42,11 +42,15 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert read_log(one) == read_log(other)
 
 
+@pytest.mark.parametrize("rate", ["null", "0.01"], ids=["adamw", "muon"])
 @pytest.mark.parametrize("stop_after", [0, 3, 5])
-def test_resumed_run_equals_one_that_never_stopped(tiny_recipe: Path, tmp_path: Path, stop_after: int) -> None:
-    train(tiny_recipe, tmp_path / "whole")
-    train(tiny_recipe, tmp_path / "parts", stop_after=stop_after)
-    train(tiny_recipe, tmp_path / "parts", resume=True)
+def test_resumed_run_equals_one_that_never_stopped(
+    tiny_recipe: Path, tmp_path: Path, stop_after: int, rate: str
+) -> None:
+    optimizer = f"training.muon_learning_rate={rate}"
+    train(tiny_recipe, tmp_path / "whole", optimizer)
+    train(tiny_recipe, tmp_path / "parts", optimizer, stop_after=stop_after)
+    train(tiny_recipe, tmp_path / "parts", optimizer, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -90,6 +94,7 @@ def test_saves_by_time_between_validations(tiny_recipe: Path, tmp_path: Path, mo
         ("model.shortcut.place=replace", "model.shortcut.place = 'add', the recipe has 'replace'"),
         ("tokenizer.num_velocities=5", "tokenizer.num_velocities = 4, the recipe has 5"),
         ("data.validation_share=0.2", "data.validation_share = 0.1, the recipe has 0.2"),
+        ("training.muon_learning_rate=0.1", "training.muon_learning_rate = None, the recipe has 0.1"),
         ("training.batch_size=3", "training.batch_size = 2, the recipe has 3"),
     ],
 )
