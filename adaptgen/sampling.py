@@ -46,7 +46,8 @@ class Sampling:
         logits = logits.double()
         if self.temperature == 0:
             return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).double()
-        probabilities = (logits / self.temperature).softmax(-1)
+        # The largest logit becomes 0 first, so that no temperature however small makes it infinite.
+        probabilities = ((logits - logits.amax(-1, keepdim=True)) / self.temperature).softmax(-1)
         if self.min_p is not None:
             floor = self.min_p * probabilities.amax(-1, keepdim=True)
             probabilities = probabilities.where(probabilities >= floor, 0)

@@ -2,7 +2,7 @@
 
 The order within a bar is: steps ascending; at a step, parts in writing order; in a part, pitches ascending. So
 no note can be written twice. A pitch that still sounds on its channel cannot be struck; a note can end no later
-than the plan; a bar can be left only when something begins in it.
+than the plan; a bar can be left only when something begins in it, for which every part keeps a few pitches free.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ __all__ = ["MusicGrammar"]
 
 MAX_NOTES_PER_ONSET = 10
 """In one part at one step: ten fingers. Keeps the tokens per bar, and so the time per bar, bounded."""
+RESERVED_PITCHES = 8
+"""Of each part's, these are struck only to break the silence of a bar, and shortly. Otherwise long chords could
+leave nothing to strike for bars. No music comes near: eighty piano keys would have to be down."""
 DRUM_STEPS = 1
 
 
@@ -89,7 +92,7 @@ class MusicGrammar(Grammar):
         elif self.state in (State.BAR_LENGTH, State.NOTE):
             positions = self._open_positions()
             row[[tokenizer.position_ids[step] for step in positions]] = True
-            row[tokenizer.bar] = self._may_leave(positions)
+            row[tokenizer.bar] = self._may_leave_bar(positions)
             if self.state is State.NOTE:
                 self._allow_more_at_onset(row)
         elif self.state is State.POSITION:
@@ -105,21 +108,34 @@ class MusicGrammar(Grammar):
             row[self._fitting_durations()] = True
         return mask
 
+    @property
+    def _is_bar_silent(self) -> bool:
+        return self.last_onset < self.cell.bar_start
+
     def _open_positions(self) -> list[int]:
-        """Later steps of the cell at which somebody has a free pitch."""
-        earliest = min(
-            self.free_from[slot.channel][self._playable[slot.program_token]].min() for slot in self.plan.slots
-        )
+        """Later steps of the cell at which somebody has a pitch to strike."""
+        any_free, more_free = np.inf, np.inf
+        for slot in self.plan.slots:
+            ends = self.free_from[slot.channel][self._playable[slot.program_token]]
+            ends = np.partition(ends, (0, RESERVED_PITCHES))
+            any_free, more_free = min(any_free, ends[0]), min(more_free, ends[RESERVED_PITCHES])
+        in_bar_from = max(any_free, self.cell.bar_start) if self._is_bar_silent else np.inf
+        earliest = min(more_free, in_bar_from)
         return [step for step, tick in self.cell.ticks.items() if step > self.step and tick >= earliest]
 
-    def _may_leave(self, positions: list[int]) -> bool:
-        is_silent = self.last_onset < self.cell.bar_start
+    def _may_leave_bar(self, positions: list[int]) -> bool:
         is_cut_bar = not self.plan.is_last_bar_whole and self.cell.bar == self.plan.cells[-1].bar
-        return not (is_silent and self.cell.ends_bar and positions and not is_cut_bar)
+        if is_cut_bar or not self._is_bar_silent or not self.cell.is_last_chance:
+            return True
+        return not any(self.cell.ticks[step] >= self.cell.bar_start for step in positions)
 
     def _free_pitches(self, slot: Slot) -> np.ndarray:
         """bool `[128]`: what a part may strike now."""
-        return self._playable[slot.program_token] & (self.free_from[slot.channel] <= self.tick)
+        free = self._playable[slot.program_token] & (self.free_from[slot.channel] <= self.tick)
+        breaks_silence = self._is_bar_silent and self.tick >= self.cell.bar_start
+        if free.sum() <= RESERVED_PITCHES and not breaks_silence:
+            free[:] = False
+        return free
 
     def _allow_more_at_onset(self, row: np.ndarray) -> None:
         if self.notes_at_onset < MAX_NOTES_PER_ONSET:
@@ -134,6 +150,10 @@ class MusicGrammar(Grammar):
     def _fitting_durations(self) -> np.ndarray:
         """Durations that end within the plan; the shortest always, since a note may be cut by the plan's end."""
         ids = self.tokenizer.duration_ids
+        slot = self.slot
+        num_free = (self._playable[slot.program_token] & (self.free_from[slot.channel] <= self.tick)).sum()
+        if num_free <= RESERVED_PITCHES:
+            return ids[:1]
         steps = [self.tokenizer.steps_of_duration[int(token)] for token in ids]
         fits = np.array([index == 0 or self.plan.fits(self.tick, value) for index, value in enumerate(steps)])
         return ids[fits]

@@ -13,8 +13,12 @@ from dataclasses import dataclass, field
 from adaptgen.domains.music.grid import CELL_STEPS, STEPS_PER_BEAT, Grid
 from adaptgen.domains.music.song import Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
+from adaptgen.errors import UsageError
 
-__all__ = ["Cell", "Plan", "Slot", "find_join_bar", "find_slots"]
+__all__ = ["MAX_BARS", "Cell", "Plan", "Slot", "find_join_bar", "find_slots"]
+
+MAX_BARS = 10_000
+"""Of up to eight quarters; a longer bar counts as several."""
 
 PIANO_PROGRAMS = range(8)
 PIANO_PITCHES = range(21, 109)
@@ -54,8 +58,10 @@ class Cell:
     bar_start: int
     num_steps: int
     ticks: dict[int, int]
-    """Tick of every step at which a note may begin; no two are equal."""
-    ends_bar: bool
+    """Tick of every step at which a note may begin; no two are equal. Where the grid stands early, the first
+    steps may lie before the bar line; none lies behind the bar."""
+    is_last_chance: bool
+    """Whether no later cell of the bar has a step inside the bar."""
 
 
 @dataclass(frozen=True)
@@ -88,34 +94,67 @@ class Plan:
         return start_tick + max(1, round(duration * self.ticks_per_beat / STEPS_PER_BEAT)) <= self.stop
 
     @classmethod
-    def make(cls, grid: Grid, *, join_bar: int, stop: int, slots: Sequence[Slot]) -> Plan:
-        """Lay out the bars from `join_bar` up to the tick `stop`."""
-        bars = grid.bars
-        start = bars.start(join_bar)
+    def make(cls, song: Song, grid: Grid, *, join_bar: int, stop: int) -> Plan:
+        """Lay out the bars from `join_bar` up to the tick `stop`.
+
+        Raises:
+            UsageError: it is more than can be written.
+        """
+        start, slots = grid.bars.start(join_bar), find_slots(song.parts)
         sounding: dict[tuple[int, int], int] = {}
-        for slot in slots:
-            for part in slot.parts:
-                for note in part.notes:
-                    if note.end > start:
-                        key = (part.channel, note.pitch)
-                        sounding[key] = max(note.end, sounding.get(key, 0))
-        cells = tuple(_cells(grid, join_bar, start, stop))
-        last_bar_end = bars.start(cells[-1].bar + 1)
-        return cls(start, stop, bars.ticks_per_beat, cells, slots, sounding, last_bar_end == stop)
+        for part in song.parts:
+            for note in part.notes:
+                if note.end > start:
+                    key = (part.channel, note.pitch)
+                    sounding[key] = max(note.end, sounding.get(key, 0))
+        last_bar = grid.bars.index(stop - 1)
+        num_bars = last_bar - join_bar + 1
+        if num_bars * len(grid.cells(last_bar)) > MAX_BARS:
+            raise UsageError(
+                f"that is {num_bars} bars; {MAX_BARS} of up to eight quarters can be written", "Ask for less"
+            )
+        avoided = _program_ticks(song, slots, start)
+        cells = tuple(cell for bar in range(join_bar, last_bar + 1) for cell in _cells(grid, bar, start, stop, avoided))
+        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, sounding, grid.bars.start(last_bar + 1) == stop)
 
 
-def _cells(grid: Grid, join_bar: int, start: int, stop: int) -> Iterator[Cell]:
-    bar, last_tick = join_bar, start - 1
-    while (bar_start := grid.bars.start(bar)) < stop:
-        lengths = grid.cells(bar)
-        for index, num_steps in enumerate(lengths):
-            ticks = {}
-            for step in range(num_steps):
-                tick = max(start, grid.tick(bar, index * CELL_STEPS + step))
-                if last_tick < tick < stop:
-                    ticks[step] = last_tick = tick
-            yield Cell(bar, bar_start, num_steps, ticks, ends_bar=index == len(lengths) - 1)
-        bar += 1
+def _program_ticks(song: Song, slots: Sequence[Slot], start: int) -> frozenset[int]:
+    """Ticks of program changes to come that stand in a later track than a part of the same channel does.
+
+    The part's program can be restored only behind such a change, too late for a note of that tick.
+    """
+    first_track: dict[int, int] = {}
+    for slot in slots:
+        for part in slot.parts:
+            first_track[part.channel] = min(part.track, first_track.get(part.channel, part.track))
+    return frozenset(
+        tick
+        for tick, track, channel in song.program_changes
+        if tick >= start and track > first_track.get(channel, track)
+    )
+
+
+def _cells(grid: Grid, bar: int, start: int, stop: int, avoided: frozenset[int]) -> Iterator[Cell]:
+    bar_start, bar_end = grid.bars.start(bar), min(stop, grid.bars.start(bar + 1))
+    # An early grid has the first steps of the next bar before the bar line; they must find their ticks free.
+    early = round(min(0.0, grid.phase) * grid.bars.ticks_per_beat)
+    last_tick = max(start, bar_start + early) - 1
+    steps: list[dict[int, int]] = []
+    lengths = grid.cells(bar)
+    for index, num_steps in enumerate(lengths):
+        ticks = {}
+        for step in range(num_steps):
+            tick = max(start, grid.tick(bar, index * CELL_STEPS + step))
+            while tick in avoided:
+                tick += 1
+            if last_tick < tick < bar_end:
+                ticks[step] = last_tick = tick
+        steps.append(ticks)
+    last_chance = max(
+        (i for i, ticks in enumerate(steps) if any(tick >= bar_start for tick in ticks.values())), default=-1
+    )
+    for index, (num_steps, ticks) in enumerate(zip(lengths, steps, strict=True)):
+        yield Cell(bar, bar_start, num_steps, ticks, is_last_chance=index == last_chance)
 
 
 def find_join_bar(song: Song) -> int:
@@ -126,9 +165,8 @@ def find_join_bar(song: Song) -> int:
     last_start = max(note.start for part in song.parts for note in part.notes)
     last_end = max(note.end for part in song.parts for note in part.notes)
     bar = song.bars.index(last_end - 1)
-    bar_start = song.bars.start(bar)
-    if last_start < bar_start and last_end - bar_start <= song.ticks_per_beat / 4:
-        return bar
+    while last_start < song.bars.start(bar) and last_end - song.bars.start(bar) <= song.ticks_per_beat / 4:
+        bar -= 1
     return bar + 1
 
 
@@ -142,10 +180,11 @@ def find_slots(parts: Sequence[Part]) -> list[Slot]:
             newest[part.channel] = part
     slots: dict[int, Slot] = {}
     for part, token in zip(parts, names.token_of, strict=True):
+        if part.program != newest[part.channel].program:
+            continue
         if part.is_drums:
-            slot = slots.setdefault(token, Slot(token, [], frozenset()))
-            slot.parts.append(part)
-        elif part.program == newest[part.channel].program:
+            slots.setdefault(token, Slot(token, [], frozenset())).parts.append(part)
+        else:
             pitches = PIANO_PITCHES if part.program in PIANO_PROGRAMS else ALL_PITCHES
             slots.setdefault(token, Slot(token, [], frozenset(pitches))).parts.append(part)
     if DRUMS in slots:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from pathlib import Path
 
 import mido
@@ -15,7 +14,7 @@ from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.pianoroll import draw_pianoroll
-from adaptgen.domains.music.plan import Plan, find_join_bar, find_slots
+from adaptgen.domains.music.plan import MAX_BARS, Plan, find_join_bar
 from adaptgen.domains.music.render import encode_wav, render
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
 from adaptgen.domains.music.tokenizer import MusicTokenizer
@@ -24,9 +23,7 @@ from adaptgen.errors import InputFileError, UsageError
 __all__ = ["MusicPrompt"]
 
 DEFAULT_BARS = 16
-MAX_BARS = 10_000
-TOKENS_PER_BAR = 2
-"""The fewest: Bar and its length."""
+MAX_SECONDS = 86_400
 
 
 class MusicPrompt(Prompt):
@@ -58,12 +55,7 @@ class MusicPrompt(Prompt):
                 )
         else:
             stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
-        self.plan = Plan.make(self.grid, join_bar=join_bar, stop=stop, slots=find_slots(self.song.parts))
-        if len(self.plan.cells) > MAX_BARS:
-            raise UsageError(
-                f"that is {len(self.plan.cells)} bars of {path}; {MAX_BARS} at most are written",
-                "Ask for less",
-            )
+        self.plan = Plan.make(self.song, self.grid, join_bar=join_bar, stop=stop)
         self._tokens = recent_tokens(self.song.parts, self.grid, tokenizer, stop_bar=join_bar, window=window)
 
     @property
@@ -103,8 +95,8 @@ def _check_length(request: ContinuationRequest) -> None:
         raise UsageError("--bars and --seconds were both given", "Give one of them")
     if request.bars is not None and not 1 <= request.bars <= MAX_BARS:
         raise UsageError(f"--bars is {request.bars}", f"Give a whole number from 1 to {MAX_BARS}")
-    if request.seconds is not None and not (math.isfinite(request.seconds) and request.seconds > 0):
-        raise UsageError(f"--seconds is {request.seconds}", "Give a number above 0")
+    if request.seconds is not None and not 0 < request.seconds <= MAX_SECONDS:
+        raise UsageError(f"--seconds is {request.seconds}", f"Give a number above 0 and up to {MAX_SECONDS}")
 
 
 def _cut_song(song: Song, join_bar: int, path: Path) -> Song:

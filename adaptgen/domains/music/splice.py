@@ -7,10 +7,12 @@ are merged in behind those that stand at the same tick.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import mido
 
+from adaptgen.domains.music.smf import LONGEST_DELTA_TICKS
 from adaptgen.domains.music.song import Part, Song
 
 __all__ = ["NewNote", "cut", "extract_new", "merge"]
@@ -19,6 +21,9 @@ BANK, VOLUME, PAN, EXPRESSION, BANK_FINE, PEDAL = 0, 7, 10, 11, 32, 64
 PEDAL_DOWN = 64
 FADED_SHARE = 0.25
 """A channel whose volume or expression ends below this share of its loudest is taken to have faded out."""
+
+IN_FORCE = ("set_tempo", "time_signature", "key_signature")
+"""Meta messages that hold for the whole file until the next of their kind."""
 
 OFF, SETUP, ON = range(3)
 """Order of new messages at one tick."""
@@ -47,20 +52,36 @@ def timed(track: mido.MidiTrack) -> Iterator[Timed]:
 def untimed(events: Sequence[Timed], *, end: int) -> mido.MidiTrack:
     """The reverse of `timed`; ends the track at `end` or at its last message."""
     track, previous = mido.MidiTrack(), 0
-    for tick, message in events:
-        track.append(message.copy(time=tick - previous))
+
+    def append(tick: int, message: mido.Message | mido.MetaMessage) -> None:
+        nonlocal previous
+        while tick - previous > LONGEST_DELTA_TICKS:
+            track.append(mido.MetaMessage("text", time=LONGEST_DELTA_TICKS))
+            previous += LONGEST_DELTA_TICKS
+        # `copy(time=...)` would check the message, and refuse some that were read.
+        message = message.copy()
+        vars(message)["time"] = tick - previous
+        track.append(message)
         previous = tick
-    track.append(mido.MetaMessage("end_of_track", time=max(0, end - previous)))
+
+    for tick, message in events:
+        append(tick, message)
+    append(max(end, previous), mido.MetaMessage("end_of_track"))
     return track
 
 
 def cut(midi: mido.MidiFile, tick: int) -> mido.MidiFile:
-    """A copy that holds what comes before a tick; notes that ring over it end there."""
+    """A copy that holds what comes before a tick; notes that ring over it end there.
+
+    A metre, tempo or key that begins at the tick stays: it belongs to the bar that begins there.
+    """
     result = _empty_like(midi)
     for track in midi.tracks:
         kept, sounding = [], {}
         for when, message in timed(track):
-            if when >= tick or message.type == "end_of_track":
+            if message.type == "end_of_track" or when > tick:
+                continue
+            if when == tick and message.type not in IN_FORCE:
                 continue
             kept.append((when, message))
             if message.type in ("note_on", "note_off"):
@@ -87,9 +108,15 @@ def merge(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mid
     for track, channel, pitch in song.unended:
         off = mido.Message("note_off", channel=channel, note=pitch)
         additions.setdefault(track, []).append((start, OFF, off))
+    channels = _channels_at(song.midi, start)
     for part in _parts_of(notes):
-        messages = _setup(song.midi, part, start, is_fresh=False)
+        channel = channels[part.channel]
+        messages = _setup(channel, part, is_fresh=False)
         additions.setdefault(part.track, []).extend((start, SETUP, message) for message in messages)
+        for tick, track in channel.later_programs:
+            if tick < stop:
+                again = mido.Message("program_change", channel=part.channel, program=part.program)
+                additions.setdefault(max(track, part.track), []).append((tick, SETUP, again))
     for track, tick, order, message in _note_messages(notes):
         additions.setdefault(track, []).append((tick, order, message))
     result = _empty_like(song.midi)
@@ -115,7 +142,7 @@ def extract_new(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) 
         for tick, message in timed(track):
             if message.type in ("track_name", "instrument_name"):
                 tracks[index].append((0, OFF, message))
-            elif message.type in ("set_tempo", "time_signature", "key_signature"):
+            elif message.type in IN_FORCE:
                 if tick > start:
                     tracks[index].append((tick - start, OFF, message))
                 elif message.type not in in_force or tick >= in_force[message.type][0]:
@@ -150,40 +177,70 @@ def _note_messages(notes: Sequence[NewNote]) -> Iterator[tuple[int, int, int, mi
         yield part.track, end, OFF, mido.Message("note_off", channel=part.channel, note=pitch)
 
 
-def _setup(midi: mido.MidiFile, part: Part, start: int, *, is_fresh: bool) -> list[mido.Message]:
-    """Messages that make a part's channel ready to play at a tick.
+@dataclass
+class Channel:
+    """What a channel is set to at a tick.
+
+    Attributes:
+        controls: the value of each controller that was set.
+        loudest: the largest value so far of the controllers for loudness.
+        later_programs: tick and track of the program changes that are still to come.
+    """
+
+    program: int = 0
+    bend: int = 0
+    controls: dict[int, int] = field(default_factory=dict)
+    loudest: dict[int, int] = field(default_factory=lambda: {VOLUME: 0, EXPRESSION: 0})
+    later_programs: list[tuple[int, int]] = field(default_factory=list)
+
+
+def _channels_at(midi: mido.MidiFile, start: int) -> list[Channel]:
+    channels = [Channel() for _ in range(16)]
+    settings = [
+        (tick, index, message)
+        for index, track in enumerate(midi.tracks)
+        for tick, message in timed(track)
+        if message.type in ("program_change", "pitchwheel", "control_change")
+    ]
+    for tick, track, message in sorted(settings, key=lambda setting: setting[0]):
+        channel = channels[message.channel]
+        if message.type == "program_change":
+            if tick < start:
+                channel.program = message.program
+            else:
+                channel.later_programs.append((tick, track))
+        elif tick > start:
+            continue
+        elif message.type == "pitchwheel":
+            channel.bend = message.pitch
+        else:
+            channel.controls[message.control] = message.value
+            if message.control in channel.loudest:
+                channel.loudest[message.control] = max(channel.loudest[message.control], message.value)
+    return channels
+
+
+def _setup(channel: Channel, part: Part, *, is_fresh: bool) -> list[mido.Message]:
+    """Messages that make a part's channel ready to play.
 
     Args:
         is_fresh: state everything, because nothing comes before; else only what must change.
     """
-    channel = part.channel
-    program, bend, values, loudest = 0, 0, {}, {VOLUME: 0, EXPRESSION: 0}
-    events = sorted((event for track in midi.tracks for event in timed(track)), key=lambda event: event[0])
-    for tick, message in events:
-        if tick > start or getattr(message, "channel", None) != channel:
-            continue
-        if message.type == "program_change":
-            program = message.program
-        elif message.type == "pitchwheel":
-            bend = message.pitch
-        elif message.type == "control_change":
-            values[message.control] = message.value
-            if message.control in loudest:
-                loudest[message.control] = max(loudest[message.control], message.value)
-    messages = []
-    for control, value in loudest.items():
-        is_faded = values.get(control, value) < FADED_SHARE * value
+    values, messages = channel.controls, []
+    for control, loudest in channel.loudest.items():
+        is_faded = values.get(control, loudest) < FADED_SHARE * loudest
         if is_faded or (is_fresh and control in values):
-            messages.append((control, value if is_faded else values[control]))
+            messages.append((control, loudest if is_faded else values[control]))
     if is_fresh:
         messages = [(control, values[control]) for control in (BANK, BANK_FINE, PAN) if control in values] + messages
     elif values.get(PEDAL, 0) >= PEDAL_DOWN:
         messages.append((PEDAL, 0))
     setup = [
-        mido.Message("control_change", channel=channel, control=control, value=value) for control, value in messages
+        mido.Message("control_change", channel=part.channel, control=control, value=value)
+        for control, value in messages
     ]
-    if is_fresh or program != part.program:
-        setup.append(mido.Message("program_change", channel=channel, program=part.program))
-    if bend and not is_fresh:
-        setup.append(mido.Message("pitchwheel", channel=channel, pitch=0))
+    if is_fresh or channel.program != part.program:
+        setup.append(mido.Message("program_change", channel=part.channel, program=part.program))
+    if channel.bend and not is_fresh:
+        setup.append(mido.Message("pitchwheel", channel=part.channel, pitch=0))
     return setup
