@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptgen.domains.music.grid import CELL_STEPS, STEPS_PER_BEAT, Grid, estimate_phase
+from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, estimate_phase
 from adaptgen.domains.music.song import Part, Song, read_song
 from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
@@ -28,10 +28,10 @@ NEW_PROGRAMS_SHARE = 0.25
 token as a part's name and meets all of them."""
 
 
-def grid_of(song: Song) -> Grid:
-    """The song's bars in steps, shifted to where its notes stand."""
+def grid_of(song: Song, *, anchor: int | None = None) -> Grid:
+    """The song's bars in steps, shifted to where its notes stand; `anchor` as of `Grid`."""
     starts = [note.start for part in song.parts for note in part.notes]
-    return Grid(song.bars, phase=estimate_phase(starts, song.bars))
+    return Grid(song.bars, phase=estimate_phase(starts, song.bars), anchor=anchor)
 
 
 def tokenize_bars(
@@ -74,7 +74,7 @@ def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | fl
     first_bar = min(grid.place(note.start)[0] for part in song.parts for note in part.notes)
     stop_bar = 1 + max(grid.place(note.start)[0] for part in song.parts for note in part.notes)
     tokens = tokenize_bars(song.parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar)
-    cells = [(bar, index * CELL_STEPS) for bar in range(first_bar, stop_bar) for index in range(len(grid.cells(bar)))]
+    cells = [(cell.first_bar, cell.first_step) for cell in grid.layout(first_bar, stop_bar)]
     decoded: dict[tuple[int, int], list[VoicedNote]] = {}
     for note in tokenizer.decode(tokens):
         decoded.setdefault((note.program, note.pitch), []).append(note)

@@ -1,12 +1,13 @@
 """Which token may come next in a continuation, so that every sequence drawn is music that fits its plan.
 
-The order within a bar is: steps ascending; at a step, parts in writing order; in a part, pitches ascending. So
-no note can be written twice. A pitch that still sounds on its channel cannot be struck; a note can end no later
-than the plan; a bar can be left only when something begins in it, for which every part keeps a few pitches free.
+The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
+note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
+and no later than its pitch begins again, and a bar is left only when something sounds in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum, auto
 
 import numpy as np
@@ -19,9 +20,6 @@ __all__ = ["MusicGrammar"]
 
 MAX_NOTES_PER_ONSET = 10
 """In one part at one step: ten fingers. Keeps the tokens per bar, and so the time per bar, bounded."""
-RESERVED_PITCHES = 8
-"""Of each part's, these are struck only to break the silence of a bar, and shortly. Otherwise long chords could
-leave nothing to strike for bars. No music comes near: eighty piano keys would have to be down."""
 DRUM_STEPS = 1
 
 
@@ -31,8 +29,8 @@ class State(Enum):
     NOTHING = auto()
     BAR = auto()
     BAR_LENGTH = auto()
-    POSITION = auto()
     PROGRAM = auto()
+    POSITION = auto()
     PITCH = auto()
     VELOCITY = auto()
     NOTE = auto()
@@ -50,24 +48,18 @@ class MusicGrammar(Grammar):
         self.tokenizer, self.plan = tokenizer, plan
         self.state = State.NOTHING
         self.cell_index = -1
-        self.step, self.tick = -1, plan.start
-        self.slot: Slot | None = None
-        self.pitch, self.notes_at_onset = -1, 0
-        self.last_onset = -1
+        self.part, self.step, self.pitch = -1, -1, -1
+        """The slot's index, the step and the pitch written last; -1 for none."""
+        self.notes_at_onset = 0
         self._done = False
-        free = {channel: np.zeros(128, dtype=np.int64) for channel in {slot.channel for slot in plan.slots}}
-        for (channel, pitch), end in plan.sounding.items():
-            free[channel][pitch] = end
-        self.free_from = free
-        """Per channel, the tick from which each pitch may be struck again."""
-        self._ids = {slot.program_token: tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots}
-        self._playable = {
-            slot.program_token: np.array(
-                [p in slot.pitches and self._ids[slot.program_token][p] >= 0 for p in range(128)]
-            )
-            for slot in plan.slots
-        }
-        self._program_ids = {tokenizer.ids[f"Program_{slot.program_token}"]: slot for slot in plan.slots}
+        self._notes = _Notes(plan)
+        self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
+        self._playable = [
+            np.array([pitch in slot.pitches and ids[pitch] >= 0 for pitch in range(128)])
+            for slot, ids in zip(plan.slots, self._ids, strict=True)
+        ]
+        self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
+        self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
 
     @property
     def is_done(self) -> bool:
@@ -78,8 +70,16 @@ class MusicGrammar(Grammar):
         return 1.0 if self._done else max(0, self.cell_index) / len(self.plan.cells)
 
     @property
-    def cell(self) -> Cell:
+    def _cell(self) -> Cell:
         return self.plan.cells[self.cell_index]
+
+    @property
+    def _slot(self) -> Slot:
+        return self.plan.slots[self.part]
+
+    @property
+    def _tick(self) -> int:
+        return self._cell.ticks[self.step]
 
     def allowed(self) -> np.ndarray:
         tokenizer = self.tokenizer
@@ -88,75 +88,92 @@ class MusicGrammar(Grammar):
         if self.state is State.NOTHING:
             row[tokenizer.bar] = True
         elif self.state is State.BAR:
-            row[tokenizer.bar_length_id(self.cell.num_steps)] = True
-        elif self.state in (State.BAR_LENGTH, State.NOTE):
-            positions = self._open_positions()
-            row[[tokenizer.position_ids[step] for step in positions]] = True
-            row[tokenizer.bar] = self._may_leave_bar(positions)
-            if self.state is State.NOTE:
-                self._allow_more_at_onset(row)
-        elif self.state is State.POSITION:
-            for program_id, slot in self._program_ids.items():
-                row[program_id] = slot is not self.slot and self._free_pitches(slot).any()
-            if self.slot is not None:
-                row[self._ids[self.slot.program_token][self._free_pitches(self.slot)]] = True
+            row[tokenizer.bar_length_id(self._cell.num_steps)] = True
         elif self.state is State.PROGRAM:
-            row[self._ids[self.slot.program_token][self._free_pitches(self.slot)]] = True
+            row[[tokenizer.position_ids[step] for step in self._ways_on()[self.part]]] = True
+        elif self.state is State.POSITION:
+            row[self._ids[self.part][self._free_pitches(self.part, self._tick)]] = True
         elif self.state is State.PITCH:
             row[tokenizer.velocity_ids] = True
-        else:
+        elif self.state is State.VELOCITY:
             row[self._fitting_durations()] = True
+        else:
+            self._allow_after_note(row)
         return mask
 
-    @property
-    def _is_bar_silent(self) -> bool:
-        return self.last_onset < self.cell.bar_start
-
-    def _open_positions(self) -> list[int]:
-        """Later steps of the cell at which somebody has a pitch to strike."""
-        any_free, more_free = np.inf, np.inf
-        for slot in self.plan.slots:
-            ends = self.free_from[slot.channel][self._playable[slot.program_token]]
-            ends = np.partition(ends, (0, RESERVED_PITCHES))
-            any_free, more_free = min(any_free, ends[0]), min(more_free, ends[RESERVED_PITCHES])
-        in_bar_from = max(any_free, self.cell.bar_start) if self._is_bar_silent else np.inf
-        earliest = min(more_free, in_bar_from)
-        return [step for step, tick in self.cell.ticks.items() if step > self.step and tick >= earliest]
-
-    def _may_leave_bar(self, positions: list[int]) -> bool:
-        is_cut_bar = not self.plan.is_last_bar_whole and self.cell.bar == self.plan.cells[-1].bar
-        if is_cut_bar or not self._is_bar_silent or not self.cell.is_last_chance:
-            return True
-        return not any(self.cell.ticks[step] >= self.cell.bar_start for step in positions)
-
-    def _free_pitches(self, slot: Slot) -> np.ndarray:
-        """bool `[128]`: what a part may strike now."""
-        free = self._playable[slot.program_token] & (self.free_from[slot.channel] <= self.tick)
-        breaks_silence = self._is_bar_silent and self.tick >= self.cell.bar_start
-        if free.sum() <= RESERVED_PITCHES and not breaks_silence:
-            free[:] = False
-        return free
-
-    def _allow_more_at_onset(self, row: np.ndarray) -> None:
-        if self.notes_at_onset < MAX_NOTES_PER_ONSET:
-            higher = self._free_pitches(self.slot)
+    def _allow_after_note(self, row: np.ndarray) -> None:
+        """A higher pitch, a later step, a later part, or the next bar."""
+        ways = self._ways_on()
+        for part, steps in ways.items():
+            if part == self.part:
+                row[[self.tokenizer.position_ids[step] for step in steps]] = True
+            else:
+                row[self._program_ids[part]] = True
+        if self.state is State.NOTE and self.notes_at_onset < MAX_NOTES_PER_ONSET:
+            higher = self._free_pitches(self.part, self._tick)
             higher[: self.pitch + 1] = False
-            row[self._ids[self.slot.program_token][higher]] = True
-        slots = list(self._program_ids.items())
-        current = next(index for index, (_, slot) in enumerate(slots) if slot is self.slot)
-        for program_id, slot in slots[current + 1 :]:
-            row[program_id] = self._free_pitches(slot).any()
+            row[self._ids[self.part][higher]] = True
+        # Without a way to make it sound, a bar may stay silent; only odd files come to that.
+        row[self.tokenizer.bar] = self._first_silent_bar() is None or not ways
+
+    def _ways_on(self) -> dict[int, list[int]]:
+        """Steps at which each part may still strike in this cell, so that every bar of it can yet be filled.
+
+        While a bar is silent, somebody must be left to sound in it: a part may be taken up, and a step passed
+        over, only if the silent bar can be reached afterwards.
+        """
+        silent = self._first_silent_bar()
+        ways = {}
+        first = max(self.part, 0)
+        for part in range(first, len(self.plan.slots)):
+            after = self.step if part == self.part else -1
+            steps = [step for step in self._cell.ticks if step > after and self._has_room(part, step)]
+            if steps:
+                ways[part] = steps
+        if silent is None:
+            return ways
+        start, stop = silent
+        reaching = {
+            part: [step for step in steps if start <= self._cell.ticks[step] < stop] for part, steps in ways.items()
+        }
+        last_part = max((part for part, steps in reaching.items() if steps), default=None)
+        if last_part is None:
+            return ways
+        last_step = reaching[last_part][-1]
+        return {
+            part: [step for step in steps if part < last_part or step <= last_step]
+            for part, steps in ways.items()
+            if part <= last_part
+        }
+
+    def _first_silent_bar(self) -> tuple[int, int] | None:
+        for bar in self._cell.bars:
+            if not self._notes.sound_in(*bar):
+                return bar
+        return None
+
+    def _has_room(self, part: int, step: int) -> bool:
+        playable = self._playable[part]
+        if self._notes.num_recent(self.plan.slots[part].channel) < playable.sum():
+            return True
+        return bool(self._free_pitches(part, self._cell.ticks[step]).any())
+
+    def _free_pitches(self, part: int, tick: int) -> np.ndarray:
+        """bool `[128]`: what a part may strike at a tick."""
+        shortest = self.plan.end_tick(tick, DRUM_STEPS) - tick
+        return self._playable[part] & self._notes.free(self.plan.slots[part].channel, tick, tick + shortest)
 
     def _fitting_durations(self) -> np.ndarray:
-        """Durations that end within the plan; the shortest always, since a note may be cut by the plan's end."""
-        ids = self.tokenizer.duration_ids
-        slot = self.slot
-        num_free = (self._playable[slot.program_token] & (self.free_from[slot.channel] <= self.tick)).sum()
-        if num_free <= RESERVED_PITCHES:
-            return ids[:1]
-        steps = [self.tokenizer.steps_of_duration[int(token)] for token in ids]
-        fits = np.array([index == 0 or self.plan.fits(self.tick, value) for index, value in enumerate(steps)])
-        return ids[fits]
+        """Durations that end before the pitch is struck again and before the plan ends.
+
+        The shortest is always among them, for a note may be cut by the plan's end.
+        """
+        stop = self._notes.next_start(self._slot.channel, self.pitch, self._tick)
+        fits = [
+            index == 0 or self.plan.fits(self._tick, steps, stop=stop)
+            for index, steps in enumerate(self._duration_steps)
+        ]
+        return self.tokenizer.duration_ids[fits]
 
     def accept(self, frame: np.ndarray) -> None:
         token = int(frame[0])
@@ -166,26 +183,66 @@ class MusicGrammar(Grammar):
             if self.cell_index == len(self.plan.cells):
                 self._done = True
                 return
-            self.state, self.step, self.slot = State.BAR, -1, None
+            self._notes.forget_before(min([self._cell.start, *self._cell.ticks.values()]))
+            self.state, self.part, self.step = State.BAR, -1, -1
         elif kind == "TimeSig":
             self.state = State.BAR_LENGTH
-        elif kind == "Position":
-            self.step = int(value)
-            self.tick = self.cell.ticks[self.step]
-            self.pitch, self.notes_at_onset = -1, 0
-            self.state = State.POSITION
         elif kind == "Program":
-            self.slot = self._program_ids[token]
-            self.pitch, self.notes_at_onset = -1, 0
-            self.state = State.PROGRAM
+            self.state, self.part, self.step = State.PROGRAM, self._program_ids.index(token), -1
+        elif kind == "Position":
+            self.state, self.step, self.pitch, self.notes_at_onset = State.POSITION, int(value), -1, 0
         elif kind in ("Pitch", "PitchDrum"):
-            self.pitch = int(value)
+            self.state, self.pitch = State.PITCH, int(value)
             self.notes_at_onset += 1
-            self.state = State.PITCH
-        elif kind == "Velocity" and not self.slot.is_drums:
+        elif kind == "Velocity" and not self._slot.is_drums:
             self.state = State.VELOCITY
         else:
             duration = DRUM_STEPS if kind == "Velocity" else self.tokenizer.steps_of_duration[token]
-            self.free_from[self.slot.channel][self.pitch] = self.plan.end_tick(self.tick, duration)
-            self.last_onset = self.tick
+            end = self.plan.end_tick(self._tick, duration)
+            self._notes.add(self._slot.channel, self.pitch, self._tick, end)
             self.state = State.NOTE
+
+
+class _Notes:
+    """What sounds when, on which channel: notes of the prompt that ring on, and all new ones not yet over."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._least_ring = plan.ticks_per_beat / 4
+        self._recent: dict[int, list[tuple[int, int, int]]] = {slot.channel: [] for slot in plan.slots}
+        """Pitch, start and end of notes that may matter to the cell being written."""
+        for (channel, pitch), end in plan.sounding.items():
+            if channel in self._recent:
+                self._recent[channel].append((pitch, plan.start - 1, end))
+
+    def add(self, channel: int, pitch: int, start: int, end: int) -> None:
+        self._recent[channel].append((pitch, start, end))
+
+    def forget_before(self, tick: int) -> None:
+        for notes in self._recent.values():
+            notes[:] = [note for note in notes if note[2] > tick]
+
+    def num_recent(self, channel: int) -> int:
+        return len(self._recent[channel])
+
+    def free(self, channel: int, start: int, end: int) -> np.ndarray:
+        """bool `[128]`: pitches with nothing between two ticks."""
+        free = np.ones(128, dtype=bool)
+        for pitch, other_start, other_end in self._recent[channel]:
+            if other_start < end and other_end > start:
+                free[pitch] = False
+        return free
+
+    def next_start(self, channel: int, pitch: int, tick: int) -> int | None:
+        """Where a pitch is struck next after a tick, if it is."""
+        return min((s for p, s, _ in self._recent[channel] if p == pitch and s > tick), default=None)
+
+    def sound_in(self, start: int, end: int) -> bool:
+        """Whether a new note begins in a bar, or rings into it by more than a sixteenth or all through it."""
+        return any(
+            start <= s < end or (s < start and e - start > min(self._least_ring, end - start - 1))
+            for _, s, e in self._all()
+        )
+
+    def _all(self) -> Iterator[tuple[int, int, int]]:
+        for notes in self._recent.values():
+            yield from notes

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from adaptgen.domains.music.grid import CELL_STEPS, STEPS_PER_BEAT, Grid
+from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
 from adaptgen.domains.music.song import Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
@@ -52,16 +52,20 @@ class Slot:
 
 @dataclass(frozen=True)
 class Cell:
-    """A bar to be written, or a stretch of a very long one."""
+    """What one Bar token stands for: a bar, a group of one-beat bars, or a stretch of a very long bar.
 
-    bar: int
-    bar_start: int
+    Attributes:
+        start: the bar line of its bar, or of the first one of its group.
+        num_steps: length.
+        ticks: tick of every step at which a note may begin; no two are equal. Where the grid stands early, the
+            first steps may lie before the bar line; none lies behind the bar.
+        bars: start and end of each bar that must sound by the end of this cell, because no later cell reaches it.
+    """
+
+    start: int
     num_steps: int
     ticks: dict[int, int]
-    """Tick of every step at which a note may begin; no two are equal. Where the grid stands early, the first
-    steps may lie before the bar line; none lies behind the bar."""
-    is_last_chance: bool
-    """Whether no later cell of the bar has a step inside the bar."""
+    bars: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Plan:
         cells: the bars.
         slots: the parts, in writing order.
         sounding: (channel, pitch) of prompt notes that ring into the new part, and the tick at which they end.
-        is_last_bar_whole: whether `stop` is a bar line.
+        num_bars: how many bars that is, a last one that `stop` cuts included.
     """
 
     start: int
@@ -82,16 +86,17 @@ class Plan:
     cells: Sequence[Cell]
     slots: Sequence[Slot]
     sounding: dict[tuple[int, int], int]
-    is_last_bar_whole: bool
+    num_bars: int
 
     def end_tick(self, start_tick: int, duration: int) -> int:
         """Where a note of so many steps ends: at least a tick after its start, never after the plan's end."""
         length = max(1, round(duration * self.ticks_per_beat / STEPS_PER_BEAT))
         return min(start_tick + length, self.stop)
 
-    def fits(self, start_tick: int, duration: int) -> bool:
-        """Whether a note of so many steps ends by itself before the plan does."""
-        return start_tick + max(1, round(duration * self.ticks_per_beat / STEPS_PER_BEAT)) <= self.stop
+    def fits(self, start_tick: int, duration: int, *, stop: int | None = None) -> bool:
+        """Whether a note of so many steps ends by itself before the plan does, and before `stop`."""
+        length = max(1, round(duration * self.ticks_per_beat / STEPS_PER_BEAT))
+        return start_tick + length <= min(self.stop, self.stop if stop is None else stop)
 
     @classmethod
     def make(cls, song: Song, grid: Grid, *, join_bar: int, stop: int) -> Plan:
@@ -109,13 +114,14 @@ class Plan:
                     sounding[key] = max(note.end, sounding.get(key, 0))
         last_bar = grid.bars.index(stop - 1)
         num_bars = last_bar - join_bar + 1
-        if num_bars * len(grid.cells(last_bar)) > MAX_BARS:
+        if num_bars * len(grid.layout(last_bar, last_bar + 1)) > MAX_BARS:
             raise UsageError(
                 f"that is {num_bars} bars; {MAX_BARS} of up to eight quarters can be written", "Ask for less"
             )
         avoided = _program_ticks(song, slots, start)
-        cells = tuple(cell for bar in range(join_bar, last_bar + 1) for cell in _cells(grid, bar, start, stop, avoided))
-        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, sounding, grid.bars.start(last_bar + 1) == stop)
+        layout = grid.layout(join_bar, last_bar + 1)
+        cells = tuple(_cells(grid, layout, start, stop, avoided))
+        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, sounding, num_bars)
 
 
 def _program_ticks(song: Song, slots: Sequence[Slot], start: int) -> frozenset[int]:
@@ -134,27 +140,45 @@ def _program_ticks(song: Song, slots: Sequence[Slot], start: int) -> frozenset[i
     )
 
 
-def _cells(grid: Grid, bar: int, start: int, stop: int, avoided: frozenset[int]) -> Iterator[Cell]:
-    bar_start, bar_end = grid.bars.start(bar), min(stop, grid.bars.start(bar + 1))
+def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int, avoided: frozenset[int]) -> Iterator[Cell]:
+    ticks_of = [_ticks(grid, cell, start, stop, avoided) for cell in layout]
+    for index, (cell, ticks) in enumerate(zip(layout, ticks_of, strict=True)):
+        bars = []
+        for bar in range(cell.first_bar, cell.first_bar + cell.num_bars):
+            bar_start, bar_end = grid.bars.start(bar), grid.bars.start(bar + 1)
+            later = (
+                ticks_of[other] for other in range(index + 1, len(layout)) if layout[other].first_bar == cell.first_bar
+            )
+            # A bar that is cut, or has no step, may be silent.
+            if bar_end <= stop and _reaches(ticks, bar_start) and not any(_reaches(t, bar_start) for t in later):
+                bars.append((bar_start, bar_end))
+        yield Cell(grid.bars.start(cell.first_bar), cell.num_steps, ticks, tuple(bars))
+
+
+def _reaches(ticks: dict[int, int], bar_start: int) -> bool:
+    return any(tick >= bar_start for tick in ticks.values())
+
+
+def _ticks(grid: Grid, cell: GridCell, start: int, stop: int, avoided: frozenset[int]) -> dict[int, int]:
+    """Tick of every step of a cell that is free for notes."""
     # An early grid has the first steps of the next bar before the bar line; they must find their ticks free.
     early = round(min(0.0, grid.phase) * grid.bars.ticks_per_beat)
-    last_tick = max(start, bar_start + early) - 1
-    steps: list[dict[int, int]] = []
-    lengths = grid.cells(bar)
-    for index, num_steps in enumerate(lengths):
-        ticks = {}
-        for step in range(num_steps):
-            tick = max(start, grid.tick(bar, index * CELL_STEPS + step))
+    ticks = {}
+    base = 0
+    for bar in range(cell.first_bar, cell.first_bar + cell.num_bars):
+        bar_end = min(stop, grid.bars.start(bar + 1))
+        last_tick = max(start, grid.bars.start(bar) + early) - 1
+        for step in range(grid.num_steps(bar)):
+            position = base + step - cell.first_step
+            tick = max(start, grid.tick(bar, step))
             while tick in avoided:
                 tick += 1
             if last_tick < tick < bar_end:
-                ticks[step] = last_tick = tick
-        steps.append(ticks)
-    last_chance = max(
-        (i for i, ticks in enumerate(steps) if any(tick >= bar_start for tick in ticks.values())), default=-1
-    )
-    for index, (num_steps, ticks) in enumerate(zip(lengths, steps, strict=True)):
-        yield Cell(bar, bar_start, num_steps, ticks, is_last_chance=index == last_chance)
+                last_tick = tick
+                if 0 <= position < cell.num_steps:
+                    ticks[position] = tick
+        base += grid.num_steps(bar)
+    return ticks
 
 
 def find_join_bar(song: Song) -> int:

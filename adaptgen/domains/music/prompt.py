@@ -45,7 +45,7 @@ class MusicPrompt(Prompt):
         else:
             join_bar = request.from_bar - 1
             self.song = _cut_song(self.song, join_bar, path)
-        self.grid = grid_of(self.song)
+        self.grid = grid_of(self.song, anchor=join_bar)
         bars, start = self.song.bars, self.song.bars.start(join_bar)
         if request.seconds is not None:
             stop = self.song.tempo.tick(self.song.tempo.seconds(start) + request.seconds)
@@ -83,7 +83,7 @@ class MusicPrompt(Prompt):
             join_seconds = 0.0 if self.request.new_only else tempo.seconds(plan.start)
             files[".png"] = draw_pianoroll(midi, join_seconds=join_seconds, title=self.path.name)
         summary = {
-            "bars": len({cell.bar for cell in plan.cells}),
+            "bars": plan.num_bars,
             "notes": len(notes),
             "seconds": round(tempo.seconds(plan.stop) - tempo.seconds(plan.start), 3),
         }

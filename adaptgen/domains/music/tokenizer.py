@@ -1,11 +1,12 @@
 """Notes on the bar grid to tokens and back, through MidiTok's REMI with programs (REMI+, arXiv:2201.10936).
 
-A bar is `Bar TimeSig`, then for each onset `Position`, then for each note `Program Pitch Velocity Duration`
-(drums: `Program PitchDrum Velocity`). Three choices on top of MidiTok:
+A bar is `Bar TimeSig`, then for each part that plays in it `Program`, then for each of its onsets `Position`, then
+for each note `Pitch Velocity Duration` (drums: `PitchDrum Velocity`). Three choices on top of MidiTok:
 
-- A bar's length stands in its TimeSig token as a number of sixteenths, so that 7/8 and 1/4 and a pick-up bar use
-  the same twelve steps a quarter as 4/4 does. (MidiTok's own grid is finer in 6/8 than in 3/4.)
-- A Program token is written only where it differs from the one before it in the bar.
+- A bar's length stands in its TimeSig token as a number of sixteenths, so that 7/8 and a pick-up bar use the same
+  twelve steps a quarter as 4/4 does. (MidiTok's own grid is finer in 6/8 than in 3/4.)
+- Within a bar notes stand part by part, as in MMM (arXiv:2008.06048), not onset by onset: a part's figure stays in
+  one piece, which is what music repeats, and fewer Program tokens are needed.
 - Parts that share a program are told apart by programs that nobody uses, of the same General MIDI family as far
   as there are any: the three piano tracks of a song are programs 0, 1 and 2 to the model. `PartNames` keeps who
   is who.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +40,8 @@ from adaptgen.errors import CheckpointError, RecipeError
 
 __all__ = ["DRUMS", "MusicTokenizer", "PartNames", "VoicedNote"]
 
+FORMAT = "bar, part, step, pitch"
+"""The order in which notes are written; part of the fingerprint."""
 DRUMS = -1
 """The program token of drums."""
 DEFAULT_NUM_VELOCITIES = 16
@@ -136,7 +140,6 @@ class MusicTokenizer(Tokenizer):
         assert len(self.duration_ids) == len(DURATIONS)
         self.position_ids = [self.ids[f"Position_{step}"] for step in range(CELL_STEPS)]
         self.velocity_ids = np.flatnonzero(self.kinds == "Velocity")
-        self._is_program = self.kinds == "Program"
 
     @staticmethod
     def _steps(value: tuple[int, int, int]) -> int:
@@ -149,7 +152,7 @@ class MusicTokenizer(Tokenizer):
 
     @property
     def fingerprint(self) -> str:
-        description = json.dumps([list(self.ids), DURATIONS, STEPS_PER_BEAT])
+        description = json.dumps([FORMAT, list(self.ids), DURATIONS, STEPS_PER_BEAT])
         return hashlib.sha256(description.encode()).hexdigest()[:16]
 
     def encode(
@@ -165,34 +168,47 @@ class MusicTokenizer(Tokenizer):
         Returns:
             int64 `[1, T]`.
         """
-        score = Score(STEPS_PER_BEAT)
-        cell_starts, time, sixteenths = {}, 0, 0
-        for bar in range(first_bar, stop_bar):
-            starts = cell_starts[bar] = []
-            for steps in grid.cells(bar):
-                previous, sixteenths = sixteenths, -(-steps // STEPS_PER_SIXTEENTH)
-                if sixteenths != previous:
-                    score.time_signatures.append(TimeSignature(time, sixteenths, 16))
-                starts.append(time)
-                time += sixteenths * STEPS_PER_SIXTEENTH
+        cells = grid.layout(first_bar, stop_bar)
+        lengths = [-(-cell.num_steps // STEPS_PER_SIXTEENTH) for cell in cells]
+        starts = [0, *accumulate(length * STEPS_PER_SIXTEENTH for length in lengths)]
+        metres = [
+            TimeSignature(start, length, 16)
+            for index, (start, length) in enumerate(zip(starts, lengths, strict=False))
+            if index == 0 or length != lengths[index - 1]
+        ]
+        bar_times: dict[int, tuple[int, int]] = {}
+        for index, cell in enumerate(cells):
+            steps = 0
+            for bar in range(cell.first_bar, cell.first_bar + cell.num_bars):
+                bar_times.setdefault(bar, (index, steps))
+                steps += grid.num_steps(bar)
+        contents: list[list[int]] = [[self.bar, self.bar_length_id(cell.num_steps)] for cell in cells]
         for program, notes in parts:
             track = Track(program=max(program, 0), is_drum=program == DRUMS)
             for bar, position, duration, pitch, velocity in notes:
-                if first_bar <= bar < stop_bar:
-                    cell, offset = divmod(position, CELL_STEPS)
-                    track.notes.append(SymusicNote(cell_starts[bar][cell] + offset, duration, pitch, velocity))
-            if len(track.notes):
-                score.tracks.append(track)
-        ids = self.remi.encode(score).ids if score.tracks else []
-        ids = self._drop_repeated_programs(ids)
-        # MidiTok stops at the last note; the bars after it are silent but there.
-        missing = sum(len(starts) for starts in cell_starts.values()) - ids.count(self.bar)
-        silent = (
-            [steps for bar in range(first_bar, stop_bar) for steps in grid.cells(bar)][-missing:] if missing else []
-        )
-        for steps in silent:
-            ids += [self.bar, self.bar_length_id(steps)]
-        return np.array([ids], dtype=np.int64)
+                if bar in bar_times and bar < stop_bar:
+                    index, offset = bar_times[bar]
+                    further, step = divmod(offset + position, CELL_STEPS)
+                    track.notes.append(SymusicNote(starts[index + further] + step, duration, pitch, velocity))
+            for content, written in zip(contents, self._encode_part(track, metres), strict=False):
+                if written:
+                    content += [self.ids[f"Program_{program}"], *written]
+        return np.array([[token for content in contents for token in content]], dtype=np.int64)
+
+    def _encode_part(self, track: Track, metres: list[TimeSignature]) -> list[list[int]]:
+        """What MidiTok writes for one part in each cell up to its last note, without bars and programs."""
+        if not track.notes:
+            return []
+        score = Score(STEPS_PER_BEAT)
+        score.time_signatures.extend(metres)
+        score.tracks.append(track)
+        cells: list[list[int]] = []
+        for token in self.remi.encode(score).ids:
+            if token == self.bar:
+                cells.append([])
+            elif self.kinds[token] not in ("TimeSig", "Program"):
+                cells[-1].append(token)
+        return cells
 
     def pitch_ids(self, *, is_drums: bool) -> np.ndarray:
         """Token of each of the 128 pitches, -1 where there is none."""
@@ -203,20 +219,8 @@ class MusicTokenizer(Tokenizer):
         """The token that follows Bar for a cell of so many steps."""
         return self.ids[f"TimeSig_{-(-steps // STEPS_PER_SIXTEENTH)}/16"]
 
-    def _drop_repeated_programs(self, ids: Iterable[int]) -> list[int]:
-        result, current = [], None
-        for token in ids:
-            if token == self.bar:
-                current = None
-            elif self._is_program[token]:
-                if token == current:
-                    continue
-                current = token
-            result.append(token)
-        return result
-
     def _restore_programs(self, ids: Iterable[int]) -> list[int]:
-        """Undo `_drop_repeated_programs`: every pitch gets its program back."""
+        """As MidiTok writes it: a Program before every pitch."""
         result, current = [], None
         for token in ids:
             kind = self.kinds[token]
@@ -224,7 +228,7 @@ class MusicTokenizer(Tokenizer):
                 current = token
                 continue
             if kind in ("Pitch", "PitchDrum"):
-                assert current is not None, "grammar puts a Program before the first note of a bar"
+                assert current is not None, "a Program stands before the first note of a bar"
                 result.append(current)
             result.append(int(token))
         return result
