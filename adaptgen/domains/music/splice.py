@@ -148,8 +148,10 @@ def extract_new(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) 
                 elif message.type not in in_force or tick >= in_force[message.type][0]:
                     in_force[message.type] = (tick, message)
     tracks[0].extend((0, OFF, message) for _, message in in_force.values())
+    channels = _channels_at(song.midi, start)
     for part in _parts_of(notes):
-        tracks[part.track].extend((0, SETUP, message) for message in _setup(song.midi, part, start, is_fresh=True))
+        messages = _setup(channels[part.channel], part, is_fresh=True)
+        tracks[part.track].extend((0, SETUP, message) for message in messages)
     for track, tick, order, message in _note_messages(notes):
         tracks[track].append((tick - start, order, message))
     for events in tracks:
