@@ -22,6 +22,7 @@ from adaptgen.training.card import model_card
 from adaptgen.training.corpus import find_data_folder, read_corpus
 from adaptgen.training.log import RunLog
 from adaptgen.training.loop import Trainer, Validation
+from adaptgen.training.memory import keep_freed_memory
 
 __all__ = ["Session", "new_checkpoint"]
 
@@ -59,6 +60,7 @@ class Session:
         self.folder, self.recipe = folder, _resolve(recipe)
         if self.recipe.training.num_threads is not None:
             torch.set_num_threads(self.recipe.training.num_threads)
+        keep_freed_memory()
         checkpoint = new_checkpoint(self.recipe)
         self.corpus = read_corpus(self.recipe, checkpoint.domain, checkpoint.tokenizer, on_progress=on_progress)
         fingerprint = self.corpus.fingerprint
