@@ -58,6 +58,7 @@ class MusicGrammar(Grammar):
             np.array([pitch in slot.pitches and ids[pitch] >= 0 for pitch in range(128)])
             for slot, ids in zip(plan.slots, self._ids, strict=True)
         ]
+        self._num_playable = [int(playable.sum()) for playable in self._playable]
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
         self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
 
@@ -127,7 +128,9 @@ class MusicGrammar(Grammar):
         first = max(self.part, 0)
         for part in range(first, len(self.plan.slots)):
             after = self.step if part == self.part else -1
-            steps = [step for step in self._cell.ticks if step > after and self._has_room(part, step)]
+            steps = [step for step in self._cell.ticks if step > after]
+            if not self._is_roomy(part):
+                steps = [step for step in steps if self._free_pitches(part, self._cell.ticks[step]).any()]
             if steps:
                 ways[part] = steps
         if silent is None:
@@ -152,11 +155,9 @@ class MusicGrammar(Grammar):
                 return bar
         return None
 
-    def _has_room(self, part: int, step: int) -> bool:
-        playable = self._playable[part]
-        if self._notes.num_recent(self.plan.slots[part].channel) < playable.sum():
-            return True
-        return bool(self._free_pitches(part, self._cell.ticks[step]).any())
+    def _is_roomy(self, part: int) -> bool:
+        """Whether a part has a free pitch wherever it begins, there being fewer notes about than pitches."""
+        return self._notes.num_recent(self.plan.slots[part].channel) < self._num_playable[part]
 
     def _free_pitches(self, part: int, tick: int) -> np.ndarray:
         """bool `[128]`: what a part may strike at a tick."""
