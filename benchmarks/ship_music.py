@@ -1,0 +1,46 @@
+"""Make checkpoints/music from a run and from what was measured of it.
+
+    python benchmarks/ship_music.py runs/music --temperature 1.0 --top-p 0.98
+
+Run it once to have a checkpoint to measure, then score_music.py and musical_check.py, then once more: figures below
+benchmarks/results/ go into metrics.json. The card, checkpoints/music/README.md, is written by hand and kept.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaptgen.checkpoint import load_checkpoint, replace_folder, save_checkpoint
+from adaptgen.sampling import Sampling
+
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "checkpoints" / "music"
+RESULTS = {"test": "score_music.json", "musical_check": "musical_check.json"}
+
+
+def ship(
+    run: Annotated[Path, typer.Argument(help="A run's folder, with best/ in it.")],
+    temperature: Annotated[float, typer.Option()] = 1.0,
+    top_k: Annotated[int | None, typer.Option()] = None,
+    top_p: Annotated[float | None, typer.Option()] = None,
+    min_p: Annotated[float | None, typer.Option()] = None,
+) -> None:
+    """Write checkpoints/music anew."""
+    checkpoint = load_checkpoint(str(run / "best"))
+    checkpoint.sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    for key, name in RESULTS.items():
+        path = ROOT / "benchmarks" / "results" / name
+        if path.is_file():
+            checkpoint.metrics[key] = json.loads(path.read_text(encoding="utf-8"))
+    card = TARGET / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    with replace_folder(TARGET) as partial:
+        save_checkpoint(checkpoint, partial, card=text)
+
+
+if __name__ == "__main__":
+    typer.run(ship)
