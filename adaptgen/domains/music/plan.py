@@ -143,12 +143,13 @@ def _program_ticks(song: Song, slots: Sequence[Slot], start: int) -> frozenset[i
 def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int, avoided: frozenset[int]) -> Iterator[Cell]:
     ticks_of = [_ticks(grid, cell, start, stop, avoided) for cell in layout]
     for index, (cell, ticks) in enumerate(zip(layout, ticks_of, strict=True)):
+        stop_index = index + 1
+        while stop_index < len(layout) and layout[stop_index].first_bar == cell.first_bar:
+            stop_index += 1
+        later = ticks_of[index + 1 : stop_index]
         bars = []
         for bar in range(cell.first_bar, cell.first_bar + cell.num_bars):
             bar_start, bar_end = grid.bars.start(bar), grid.bars.start(bar + 1)
-            later = (
-                ticks_of[other] for other in range(index + 1, len(layout)) if layout[other].first_bar == cell.first_bar
-            )
             # A bar that is cut, or has no step, may be silent.
             if bar_end <= stop and _reaches(ticks, bar_start) and not any(_reaches(t, bar_start) for t in later):
                 bars.append((bar_start, bar_end))

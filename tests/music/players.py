@@ -1,0 +1,83 @@
+"""Checkpoints for tests of continuations: random weights, and models that always want the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from adaptgen.checkpoint import Checkpoint
+from adaptgen.config import ModelConfig
+from adaptgen.domains import get
+from adaptgen.domains.music.tokenizer import MusicTokenizer
+from adaptgen.model import Transformer
+
+WINDOW = 64
+
+
+@cache
+def tokenizer() -> MusicTokenizer:
+    return get("music").tokenizer_type.from_options({})
+
+
+@cache
+def random_player() -> Checkpoint:
+    """A transformer with random weights: every legal token is about as likely as any other."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = ModelConfig(num_layers=2, num_heads=2, model_dim=32, attention_window=WINDOW)
+        model = Transformer(config, tokenizer().vocab_sizes).eval()
+    return Checkpoint(get("music"), tokenizer(), model)
+
+
+class Stubborn(nn.Module):
+    """Predicts the same logits whatever it reads; stands where a `Transformer` stands."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+        self.config = SimpleNamespace(attention_window=WINDOW)
+
+    def new_cache(self, batch_size: int) -> SimpleNamespace:
+        return SimpleNamespace(repeat=lambda batch_size: None)
+
+    def forward(self, tokens: Tensor, cache: object = None) -> Tensor:
+        return self.logits.expand(tokens.shape[0], 1, tokens.shape[2], -1)
+
+
+def stubborn_player(wish: Callable[[str, str], float]) -> Checkpoint:
+    """A player with logits `wish(kind, value)` for a token such as `Pitch_60`."""
+    names = (tokenizer().names[token].split("_", 1) for token in range(tokenizer().vocab_sizes[0]))
+    logits = torch.tensor([wish(kind, value) for kind, value in names])
+    return Checkpoint(get("music"), tokenizer(), Stubborn(logits))
+
+
+def _steps(duration: str) -> float:
+    beats, part, resolution = map(int, duration.split("."))
+    return beats + part / resolution
+
+
+def _ladder(kinds: str, *, lowest: bool) -> Callable[[str, str], float]:
+    """Wants tokens in the order of `kinds`; within a kind the lowest or highest number, and the longest note."""
+    order = {kind: 10_000.0 * (10 - place) for place, kind in enumerate(kinds.split())}
+
+    def wish(kind: str, value: str) -> float:
+        if kind == "Duration":
+            return 100 * _steps(value)
+        number = int(value) if value.lstrip("-").isdigit() else 0
+        return order.get(kind, 0.0) + (-number if lowest else number)
+
+    return wish
+
+
+STUBBORN_WISHES = {
+    "leaves every bar at once": _ladder("Bar Position Program Pitch PitchDrum", lowest=False),
+    "plays at the last step only": _ladder("Position", lowest=False),
+    "plays at every step": _ladder("Position Bar", lowest=True),
+    "piles up low notes": _ladder("Pitch PitchDrum Program Position Bar", lowest=True),
+    "holds what is highest": _ladder("Pitch PitchDrum Program Position Bar", lowest=False),
+    "asks everybody to play": _ladder("Program Pitch PitchDrum Position Bar", lowest=True),
+}

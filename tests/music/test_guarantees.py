@@ -1,0 +1,257 @@
+"""What `adaptgen continue` promises for every MIDI file, whatever the model says.
+
+A model with random weights, and models that always want the same, are the best adversaries: what holds with them
+holds by construction. `guarantees.check` knows nothing of adaptgen and judges by the bytes of input and output.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+from guarantees import Bars, Outcome, Promise, check, check_new_part, join_of
+from odd_files import ODD_FILES, build, melody, note, program
+from players import STUBBORN_WISHES, random_player, stubborn_player
+from smf_reader import notes_of, parse
+
+from adaptgen.checkpoint import Checkpoint
+from adaptgen.continuation import continue_file
+from adaptgen.domains.base import ContinuationRequest
+from adaptgen.errors import InputFileError, UsageError
+from adaptgen.sampling import Sampling
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.mid"))
+TEST_DATA = os.environ.get("ADAPTGEN_TEST_DATA")
+CORPUS_FILES = sorted(Path(TEST_DATA).glob("midi/*/test/**/*.mid")) if TEST_DATA else []
+SAMPLE_STRIDE = 12
+GREEDY = Sampling(temperature=0)
+
+
+def continued(
+    path: Path,
+    promise: Promise,
+    *,
+    player: Checkpoint | None = None,
+    sampling: Sampling | None = None,
+    new_only: bool = False,
+    variations: int = 1,
+    seed: int = 0,
+) -> list[bytes]:
+    request = ContinuationRequest(**asdict(promise), new_only=new_only, sound=False)
+    results = continue_file(
+        path, player or random_player(), request, sampling or Sampling(), variations=variations, seed=seed
+    )
+    return [result.files[".mid"] for result in results]
+
+
+def checked(path: Path, promise: Promise, **options: object) -> Outcome:
+    (after,) = continued(path, promise, **options)
+    return check(path.read_bytes(), after, promise)
+
+
+@pytest.fixture
+def odd_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "odd.mid"
+    path.write_bytes(ODD_FILES[request.param]())
+    return path
+
+
+each_odd_file = pytest.mark.parametrize("odd_file", ODD_FILES, indirect=True)
+QUICK_ODD_FILES = [name for name in ODD_FILES if name != "100,000 notes"]
+each_quick_odd_file = pytest.mark.parametrize("odd_file", QUICK_ODD_FILES, indirect=True)
+
+
+@each_odd_file
+def test_odd_files_go_on_for_bars(odd_file: Path) -> None:
+    checked(odd_file, Promise(bars=1))
+    assert checked(odd_file, Promise(bars=4)).notes
+
+
+@each_quick_odd_file
+def test_odd_files_go_on_for_seconds(odd_file: Path) -> None:
+    checked(odd_file, Promise(seconds=7.3))
+
+
+def can_be_cut(path: Path, bar: int) -> bool:
+    file = parse(path.read_bytes())
+    notes = notes_of(file)
+    cut_tick = Bars(file).line_after(0, bar - 1)
+    return min(note.start for note in notes) < cut_tick <= join_of(file, notes)
+
+
+@each_quick_odd_file
+def test_odd_files_go_on_from_a_bar(odd_file: Path) -> None:
+    first_bars = [bar for bar in (2, 3, 5, 102) if can_be_cut(odd_file, bar)]
+    for from_bar in first_bars:
+        assert checked(odd_file, Promise(bars=2, from_bar=from_bar)).notes
+    if not first_bars:
+        with pytest.raises((UsageError, InputFileError), match=r"--from-bar is 3, and|no notes before bar 3"):
+            continued(odd_file, Promise(bars=2, from_bar=3))
+
+
+@each_quick_odd_file
+def test_the_new_part_alone_is_the_new_part(odd_file: Path) -> None:
+    promise = Promise(bars=3)
+    (whole,), (part,) = continued(odd_file, promise), continued(odd_file, promise, new_only=True)
+    check_new_part(whole, part, check(odd_file.read_bytes(), whole, promise))
+
+
+@pytest.mark.parametrize(
+    ("odd_file", "wish"),
+    list(zip(QUICK_ODD_FILES, cycle(STUBBORN_WISHES), strict=False)),
+    indirect=["odd_file"],
+)
+def test_no_model_can_break_a_promise(odd_file: Path, wish: str) -> None:
+    player = stubborn_player(STUBBORN_WISHES[wish])
+    checked(odd_file, Promise(bars=2), player=player, sampling=GREEDY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wish", STUBBORN_WISHES)
+@each_quick_odd_file
+def test_no_model_can_break_any_promise(odd_file: Path, wish: str) -> None:
+    player = stubborn_player(STUBBORN_WISHES[wish])
+    for promise in (Promise(bars=5), Promise(seconds=3.3)):
+        checked(odd_file, promise, player=player, sampling=GREEDY)
+
+
+@pytest.mark.parametrize("wish", STUBBORN_WISHES)
+def test_no_model_can_silence_a_bar_by_holding_all_keys(tmp_path: Path, wish: str) -> None:
+    path = tmp_path / "many.mid"
+    path.write_bytes(build(*(melody(8, low=40 + track) for track in range(9))))
+    outcome = checked(path, Promise(bars=8), player=stubborn_player(STUBBORN_WISHES[wish]), sampling=GREEDY)
+    if wish == "piles up low notes":
+        longest = max(note.end - note.start for note in outcome.notes)
+        assert longest > 4 * 4 * 480 - 480, "the model never held a note for bars, so nothing was tried"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_go_on(path: Path) -> None:
+    assert checked(path, Promise(bars=2)).notes
+    checked(path, Promise(seconds=3.5, from_bar=3))
+
+
+def test_a_band_of_twelve_goes_on_for_long() -> None:
+    path = ROOT / "examples" / "band.mid"
+    before = {(note.track, note.channel) for note in notes_of(parse(path.read_bytes()))}
+    assert len(before) == 12
+    outcome = checked(path, Promise(bars=16))
+    assert {(note.track, note.channel) for note in outcome.notes} == before
+
+
+def test_variations_keep_the_promises_and_differ() -> None:
+    path, promise = ROOT / "examples" / "song.mid", Promise(bars=2)
+    results = continued(path, promise, variations=3)
+    assert len(set(results)) == 3
+    for after in results:
+        check(path.read_bytes(), after, promise)
+
+
+def test_a_seed_decides_every_byte() -> None:
+    path, promise = ROOT / "examples" / "waltz.mid", Promise(bars=3)
+    first, again, other = (continued(path, promise, variations=2, seed=seed) for seed in (7, 7, 8))
+    assert first == again
+    assert not set(first) & set(other)
+
+
+def test_a_program_changed_at_the_bar_line_from_another_track_spoils_no_note(tmp_path: Path) -> None:
+    path = tmp_path / "late.mid"
+    path.write_bytes(build(program(40) + melody(), program(90, 16 * 480) + program(91, 20 * 480)))
+    for wish in STUBBORN_WISHES.values():
+        checked(path, Promise(bars=2), player=stubborn_player(wish), sampling=GREEDY)
+
+
+def test_a_rest_longer_than_a_delta_time_is_written_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "fine.mid"
+    beat = 32_767
+    path.write_bytes(build(melody(beat=beat), note(0, beat, 60, channel=1), division=beat))
+    # Wanting one program only leaves the other track silent for more than 2^28 ticks.
+    player = stubborn_player(STUBBORN_WISHES["leaves every bar at once"])
+    outcome = checked(path, Promise(bars=2100), player=player, sampling=GREEDY)
+    assert outcome.stop - outcome.join > 2**28
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (ContinuationRequest(bars=0), "--bars is 0. Give a whole number from 1 to 10000."),
+        (ContinuationRequest(bars=-1), "--bars is -1."),
+        (ContinuationRequest(bars=10**9), "--bars is 1000000000."),
+        (ContinuationRequest(seconds=0.0), "--seconds is 0.0. Give a number above 0 and up to 86400."),
+        (ContinuationRequest(seconds=float("nan")), "--seconds is nan."),
+        (ContinuationRequest(seconds=float("inf")), "--seconds is inf."),
+        (ContinuationRequest(seconds=1e-9), "shorter than one tick"),
+        (ContinuationRequest(seconds=86_400.0), "bars; 10000 of up to eight quarters can be written. Ask for less."),
+        (ContinuationRequest(bars=4, seconds=4.0), "--bars and --seconds were both given. Give one of them."),
+        (ContinuationRequest(from_bar=1), "--from-bar is 1, and"),
+        (ContinuationRequest(from_bar=-(10**30)), "--from-bar is -"),
+        (ContinuationRequest(from_bar=10**30), "has 1 bars. Give a bar from 2 to 2."),
+    ],
+)
+def test_senseless_requests_are_refused_with_a_remedy(
+    tmp_path: Path, request_: ContinuationRequest, message: str
+) -> None:
+    path = tmp_path / "one.mid"
+    path.write_bytes(build(note(0, 480, 60)))
+    with pytest.raises(UsageError) as refusal:
+        continue_file(path, random_player(), request_, Sampling())
+    assert message in str(refusal.value)
+
+
+def test_bars_without_end_need_no_more_memory(tmp_path: Path) -> None:
+    """500 bars in a process that may not grow by more than their notes take."""
+    script = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import players
+from adaptgen.continuation import continue_file
+from adaptgen.domains.base import ContinuationRequest
+from adaptgen.sampling import Sampling
+
+player = players.random_player()
+caches = []
+make_cache = player.model.new_cache
+player.model.new_cache = lambda batch_size: caches.append(make_cache(batch_size)) or caches[-1]
+peaks = []
+for bars in (4, 500):
+    (result,) = continue_file(Path(sys.argv[2]), player, ContinuationRequest(bars=bars, sound=False), Sampling())
+    assert result.summary["tokens"] > 4 * bars
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+assert caches[0].num_bytes == caches[1].num_bytes
+print((peaks[1] - peaks[0]) // 1024)
+"""
+    path = tmp_path / "song.mid"
+    path.write_bytes(build(melody()))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 200, "MiB more for 500 bars than for 4"
+
+
+def failures(paths: list[Path]) -> list[str]:
+    found = []
+    for path in paths:
+        try:
+            assert checked(path, Promise(bars=2)).notes
+        except Exception as error:
+            found.append(f"{path}: {type(error).__name__}: {error}")
+    return found
+
+
+@pytest.mark.skipif(not CORPUS_FILES, reason="ADAPTGEN_TEST_DATA names no folder with midi/*/test")
+def test_a_sample_of_the_corpora_goes_on() -> None:
+    assert not failures(CORPUS_FILES[::SAMPLE_STRIDE])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CORPUS_FILES, reason="ADAPTGEN_TEST_DATA names no folder with midi/*/test")
+def test_all_test_files_of_the_corpora_go_on() -> None:
+    assert not failures(CORPUS_FILES)
