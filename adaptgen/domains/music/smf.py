@@ -67,7 +67,7 @@ def load(data: bytes, *, name: str) -> mido.MidiFile:
         if kind != b"MTrk":
             continue
         if position > len(data):
-            raise _truncated(name, "a track")
+            raise _truncated(name, f"in the middle of track {len(tracks) + 1}")
         try:
             tracks.append(_read_track(data[start:position]))
         except _DamageError as damage:
@@ -75,7 +75,7 @@ def load(data: bytes, *, name: str) -> mido.MidiFile:
                 f"{name} is damaged MIDI: in track {len(tracks) + 1}, {damage}", "Export it again from its program"
             ) from None
     if len(tracks) < num_tracks:
-        raise _truncated(name, f"its {num_tracks} tracks")
+        raise _truncated(name, f"before track {len(tracks) + 1} of {num_tracks}")
     if len(tracks) > MAX_TRACKS:
         raise InputFileError(f"{name} has {len(tracks)} tracks; {MAX_TRACKS} are read", "Export it with fewer")
     # Some programs write several tracks into format 0, which has one.
@@ -83,7 +83,7 @@ def load(data: bytes, *, name: str) -> mido.MidiFile:
 
 
 def _truncated(name: str, place: str) -> InputFileError:
-    return InputFileError(f"{name} ends in the middle of {place}", "Export or download it again")
+    return InputFileError(f"{name} ends {place}", "Export or download it again")
 
 
 def _read_header(data: bytes, name: str) -> tuple[int, int, int]:
@@ -94,7 +94,7 @@ def _read_header(data: bytes, name: str) -> tuple[int, int, int]:
             f"{name} is not a MIDI file: it begins with {data[:4]!r} where MIDI has b'MThd'", "Give a MIDI file"
         )
     if len(data) < 14 or int.from_bytes(data[4:8]) < 6:
-        raise _truncated(name, "its header")
+        raise _truncated(name, "in the middle of its header")
     midi_format, num_tracks, division = (int.from_bytes(data[at : at + 2]) for at in (8, 10, 12))
     if midi_format > 1:
         raise InputFileError(f"{name} is MIDI format {midi_format}; formats 0 and 1 are read", "Export it as format 1")
