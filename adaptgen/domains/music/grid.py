@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adaptgen.domains.music.song import BarLines, Note
+from adaptgen.domains.music.song import Note
+from adaptgen.domains.music.timing import BarLines
 
 __all__ = [
     "CELL_STEPS",

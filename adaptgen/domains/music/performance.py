@@ -8,16 +8,17 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import takewhile
 
 import mido
 import numpy as np
 
-__all__ = ["DRUM_CHANNEL", "Controllers", "SoundingNote", "bar_lines", "read_controllers", "sounding_notes"]
+from adaptgen.domains.music.timing import BarLines, TempoMap, all_events, read_metres, read_tempos
 
-DRUM_CHANNEL = 9
-"""Channel 10 of General MIDI, counted from zero."""
+__all__ = ["Controllers", "SoundingNote", "bar_lines", "read_controllers", "sounding_notes"]
 
-_DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 quarter notes per minute
+
+_MAX_BARS = 2_000
 _VOLUME, _PAN, _EXPRESSION, _PEDAL = 7, 10, 11, 64
 _DATA_ENTRY, _RPN_LOW, _RPN_HIGH = 6, 100, 101
 _ALL_SOUND_OFF, _RESET_CONTROLLERS = 120, 121
@@ -195,55 +196,24 @@ def bar_lines(midi: mido.MidiFile, until_seconds: float) -> list[float]:
     Returns:
         Seconds, ascending; empty if the file has no time signature or if bars are too many to draw (2,000).
     """
-    tempos, metres, last_tick = [(0, _DEFAULT_TEMPO)], [], 0
-    for track in midi.tracks:
-        tick = 0
-        for message in track:
-            tick += message.time
-            if message.type == "set_tempo":
-                tempos.append((tick, message.tempo))
-            elif message.type == "time_signature":
-                quarters = message.numerator * 4 / message.denominator
-                metres.append((tick, max(1.0, quarters * midi.ticks_per_beat)))
-        last_tick = max(last_tick, tick)
-    tempos.sort(key=lambda entry: entry[0])
-    metres.sort(key=lambda entry: entry[0])
-    ticks: list[float] = []
-    metre_ends = [*(tick for tick, _ in metres[1:]), last_tick + 1]
-    for (start, length), metre_end in zip(metres, metre_ends[: len(metres)], strict=True):
-        if (metre_end - start) / length > 2_000:
-            return []
-        ticks.extend(np.arange(start, metre_end, length))
-    lines = [seconds for seconds in _to_seconds(ticks, tempos, midi.ticks_per_beat) if seconds <= until_seconds]
-    return lines if len(lines) <= 2_000 else []
-
-
-def _to_seconds(ticks: list[float], tempos: list[tuple[int, int]], ticks_per_beat: int) -> list[float]:
-    """Convert ascending or unordered ticks with tempo changes sorted by tick, the first at tick 0."""
-    starts = np.array([tick for tick, _ in tempos], dtype=float)
-    slopes = np.array([tempo for _, tempo in tempos]) / (ticks_per_beat * 1e6)
-    offsets = np.concatenate([[0.0], np.cumsum(np.diff(starts) * slopes[:-1])])
-    places = np.searchsorted(starts, ticks, side="right") - 1
-    return (offsets[places] + (np.asarray(ticks, dtype=float) - starts[places]) * slopes[places]).tolist()
+    metres = read_metres(midi)
+    if not metres:
+        return []
+    bars, tempo = BarLines(metres, midi.ticks_per_beat), TempoMap(read_tempos(midi), midi.ticks_per_beat)
+    times = (tempo.seconds(bars.start(bar)) for bar in range(_MAX_BARS + 1))
+    lines = list(takewhile(lambda seconds: seconds <= until_seconds, times))
+    return lines if len(lines) <= _MAX_BARS else []
 
 
 def _timed_messages(midi: mido.MidiFile) -> tuple[list[_Timed], list[float]]:
     """All channel messages in order of time, and the end of every track, in seconds."""
-    tempos, messages, end_ticks = [(0, _DEFAULT_TEMPO)], [], []
-    for index, track in enumerate(midi.tracks):
-        tick = 0
-        for message in track:
-            tick += message.time
-            if message.type == "set_tempo":
-                tempos.append((tick, message.tempo))
-            elif hasattr(message, "channel"):
-                messages.append((tick, index, message))
-        end_ticks.append(tick)
-    tempos.sort(key=lambda entry: entry[0])
-    messages.sort(key=lambda entry: entry[0])  # stable: within a track the order of the file remains
-    seconds = _to_seconds([tick for tick, _, _ in messages], tempos, midi.ticks_per_beat)
-    timed = [_Timed(time, index, message) for time, (_, index, message) in zip(seconds, messages, strict=True)]
-    return timed, _to_seconds(end_ticks, tempos, midi.ticks_per_beat)
+    tempo = TempoMap(read_tempos(midi), midi.ticks_per_beat)
+    messages = [
+        _Timed(tempo.seconds(tick), index, message)
+        for tick, index, message in all_events(midi)
+        if hasattr(message, "channel")
+    ]
+    return messages, [tempo.seconds(sum(message.time for message in track)) for track in midi.tracks]
 
 
 _Held = tuple[float, float, int, int, int, int]  # start, end, pitch, velocity, channel, track

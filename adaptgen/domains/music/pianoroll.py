@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from adaptgen.domains.music.performance import DRUM_CHANNEL, SoundingNote, bar_lines, sounding_notes
+from adaptgen.domains.music.performance import SoundingNote, bar_lines, sounding_notes
+from adaptgen.domains.music.song import DRUM_CHANNEL
 
 __all__ = ["draw_pianoroll"]
 

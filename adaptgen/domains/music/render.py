@@ -20,12 +20,12 @@ import numpy as np
 import soundfile
 
 from adaptgen.domains.music.performance import (
-    DRUM_CHANNEL,
     Controllers,
     SoundingNote,
     read_controllers,
     sounding_notes,
 )
+from adaptgen.domains.music.song import DRUM_CHANNEL
 from adaptgen.domains.music.soundfont import SoundFont, Zone
 from adaptgen.errors import InputFileError
 

@@ -7,8 +7,6 @@ Source for the format: Standard MIDI Files 1.0 (RP-001), MIDI Manufacturers Asso
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_right
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,25 +15,23 @@ from typing import NamedTuple
 import mido
 
 from adaptgen.domains.music import smf
+from adaptgen.domains.music.timing import BarLines, TempoMap, all_events, read_metres, read_tempos
 from adaptgen.errors import InputFileError
 
 __all__ = [
     "DRUM_CHANNEL",
-    "BarLines",
     "Note",
     "Part",
     "Song",
-    "TempoMap",
     "interpret",
     "parse_song",
     "read_song",
 ]
 
 DRUM_CHANNEL = 9
+"""Channel 10 of General MIDI, counted from zero."""
 MAX_FILE_BYTES = 4 * 2**20
 """Half a million notes. Reading and writing this much takes about a minute and a gigabyte."""
-DEFAULT_TEMPO = 500_000
-LARGEST_DENOMINATOR = 64
 
 
 class Note(NamedTuple):
@@ -59,90 +55,6 @@ class Part:
     @property
     def is_drums(self) -> bool:
         return self.channel == DRUM_CHANNEL
-
-
-class BarLines:
-    """Where bars begin, from the metre changes of a file; goes on for ever in the last metre.
-
-    A metre change begins a new bar wherever it stands, so that a pick-up bar is a short bar.
-
-    Args:
-        metres: (tick, numerator, denominator), in order; 4/4 before the first.
-        ticks_per_beat: ticks of a quarter note.
-    """
-
-    def __init__(self, metres: list[tuple[int, int, int]], ticks_per_beat: int) -> None:
-        self.ticks_per_beat = ticks_per_beat
-        self.segments: list[tuple[int, int, int, int]] = []  # start tick, first bar, numerator, denominator
-        for tick, numerator, denominator in [(0, 4, 4), *metres]:
-            if self.segments and self.segments[-1][0] == tick:
-                self.segments.pop()
-            first_bar = self._bar_in_last_segment(tick - 1) + 1 if self.segments else 0
-            self.segments.append((tick, first_bar, numerator, denominator))
-        self._ticks = [segment[0] for segment in self.segments]
-        self._first_bars = [segment[1] for segment in self.segments]
-
-    def _bar_in_last_segment(self, tick: int) -> int:
-        start, first_bar, numerator, denominator = self.segments[-1]
-        return first_bar + (tick - start) * denominator // (4 * numerator * self.ticks_per_beat)
-
-    def index(self, tick: float) -> int:
-        """The bar that holds a tick."""
-        segment = bisect_right(self._ticks, tick) - 1
-        start, first_bar, numerator, denominator = self.segments[segment]
-        bar = first_bar + int((tick - start) * denominator // (4 * numerator * self.ticks_per_beat))
-        # A fractional bar length puts the rounded bar line up to half a tick off the exact one.
-        if tick >= self.start(bar + 1):
-            return bar + 1
-        return bar - 1 if bar > first_bar and tick < self.start(bar) else bar
-
-    def start(self, bar: int) -> int:
-        """The tick at which a bar begins."""
-        segment = bisect_right(self._first_bars, bar) - 1
-        start, first_bar, numerator, denominator = self.segments[segment]
-        return start + round((bar - first_bar) * 4 * numerator * self.ticks_per_beat / denominator)
-
-    def stretch(self, bar: int) -> tuple[int, int | None]:
-        """First bar of the stretch in one metre that holds a bar, and the first one after it, if there is any."""
-        segment = bisect_right(self._first_bars, bar) - 1
-        after = self._first_bars[segment + 1] if segment + 1 < len(self._first_bars) else None
-        return self._first_bars[segment], after
-
-    def metre(self, bar: int) -> tuple[int, int]:
-        """Numerator and denominator in force in a bar."""
-        return self.segments[bisect_right(self._first_bars, bar) - 1][2:]
-
-
-class TempoMap:
-    """Ticks to seconds and back.
-
-    Args:
-        tempos: (tick, microseconds per quarter), in order; 120 beats a minute before the first.
-        ticks_per_beat: ticks of a quarter note.
-    """
-
-    def __init__(self, tempos: list[tuple[int, int]], ticks_per_beat: int) -> None:
-        self._points: list[tuple[int, float, float]] = []  # tick, seconds there, seconds per tick from there
-        for tick, tempo in [(0, DEFAULT_TEMPO), *tempos]:
-            seconds = self._extrapolate(self._points[-1], tick) if self._points else 0.0
-            if self._points and self._points[-1][0] == tick:
-                self._points.pop()
-            self._points.append((tick, seconds, tempo * 1e-6 / ticks_per_beat))
-        self._ticks = [point[0] for point in self._points]
-        self._seconds = [point[1] for point in self._points]
-
-    @staticmethod
-    def _extrapolate(point: tuple[int, float, float], tick: float) -> float:
-        return point[1] + (tick - point[0]) * point[2]
-
-    def seconds(self, tick: float) -> float:
-        """Time of a tick from the start."""
-        return self._extrapolate(self._points[bisect_right(self._ticks, tick) - 1], tick)
-
-    def tick(self, seconds: float) -> int:
-        """The last tick that is not after a time."""
-        tick, start, per_tick = self._points[bisect_right(self._seconds, seconds) - 1]
-        return tick + math.floor((seconds - start) / per_tick + 1e-9)
 
 
 @dataclass
@@ -209,15 +121,14 @@ def parse_song(data: bytes, *, name: str) -> Song:
 
 def interpret(midi: mido.MidiFile, *, name: str) -> Song:
     """Pair note-ons with note-offs and collect programs, metres and tempos, which hold across tracks."""
-    events = []
-    for track_index, track in enumerate(midi.tracks):
-        tick = 0
-        for message in track:
-            tick += message.time
-            events.append((tick, track_index, message))
-    events.sort(key=lambda event: event[0])
-
-    metres, tempos, program_changes = [], [], []
+    tempos = read_tempos(midi)
+    for tick, tempo in tempos:
+        if tempo == 0:
+            raise InputFileError(
+                f"{name} sets a tempo of 0 microseconds per beat at tick {tick}", "Mend the tempo in a sequencer"
+            )
+    events = all_events(midi)
+    program_changes = []
     programs = [0] * 16
     parts: dict[tuple[int, int, int], Part] = {}
     sounding: dict[tuple[int, int, int], deque[tuple[int, int, Part]]] = defaultdict(deque)
@@ -236,15 +147,6 @@ def interpret(midi: mido.MidiFile, *, name: str) -> Song:
         elif kind == "program_change":
             programs[message.channel] = message.program
             program_changes.append((tick, track_index, message.channel))
-        elif kind == "set_tempo":
-            if message.tempo == 0:
-                raise InputFileError(
-                    f"{name} sets a tempo of 0 microseconds per beat at tick {tick}",
-                    "Mend the tempo in a sequencer",
-                )
-            tempos.append((tick, message.tempo))
-        elif kind == "time_signature" and _has_bars(message, midi.ticks_per_beat):
-            metres.append((tick, message.numerator, message.denominator))
 
     last_tick = events[-1][0] if events else 0
     unended = []
@@ -254,12 +156,6 @@ def interpret(midi: mido.MidiFile, *, name: str) -> Song:
             unended.append((track_index, channel, pitch))
     for part in parts.values():
         part.notes.sort()
-    bars = BarLines(metres, midi.ticks_per_beat)
+    bars = BarLines(read_metres(midi), midi.ticks_per_beat)
     tempo = TempoMap(tempos, midi.ticks_per_beat)
     return Song(midi, list(parts.values()), bars, tempo, unended, program_changes)
-
-
-def _has_bars(message: mido.MetaMessage, ticks_per_beat: int) -> bool:
-    """Whether a metre means something: bars of at least a tick, note values of at least a 64th."""
-    bar_ticks = 4 * message.numerator * ticks_per_beat / message.denominator
-    return message.denominator <= LARGEST_DENOMINATOR and bar_ticks >= 1

@@ -14,6 +14,7 @@ import mido
 
 from adaptgen.domains.music.smf import LONGEST_DELTA_TICKS
 from adaptgen.domains.music.song import Part, Song
+from adaptgen.domains.music.timing import Timed, timed
 
 __all__ = ["NewNote", "cut", "extract_new", "merge"]
 
@@ -28,8 +29,6 @@ IN_FORCE = ("set_tempo", "time_signature", "key_signature")
 OFF, SETUP, ON = range(3)
 """Order of new messages at one tick."""
 
-Timed = tuple[int, mido.Message | mido.MetaMessage]
-
 
 class NewNote(NamedTuple):
     """A note to be added; ticks from the start of the file."""
@@ -39,14 +38,6 @@ class NewNote(NamedTuple):
     end: int
     pitch: int
     velocity: int
-
-
-def timed(track: mido.MidiTrack) -> Iterator[Timed]:
-    """Messages with their ticks from the start, in order."""
-    tick = 0
-    for message in track:
-        tick += message.time
-        yield tick, message
 
 
 def untimed(events: Sequence[Timed], *, end: int) -> mido.MidiTrack:
