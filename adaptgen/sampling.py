@@ -52,10 +52,10 @@ class Sampling:
             floor = self.min_p * probabilities.amax(-1, keepdim=True)
             probabilities = probabilities.where(probabilities >= floor, 0)
         if self.top_k is not None or self.top_p is not None:
-            ordered, order = probabilities.sort(-1, descending=True, stable=True)
+            ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
             keep = torch.ones_like(ordered, dtype=torch.bool)
             if self.top_k is not None:
-                keep[..., self.top_k :] = False
+                keep[..., min(self.top_k, keep.shape[-1]) :] = False
             if self.top_p is not None:
                 total = ordered.sum(-1, keepdim=True)
                 keep &= ordered.cumsum(-1) - ordered < self.top_p * total
