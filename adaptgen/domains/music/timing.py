@@ -132,4 +132,4 @@ class TempoMap:
     def tick(self, seconds: float) -> int:
         """The last tick that is not after a time."""
         tick, start, per_tick = self._points[bisect_right(self._seconds, seconds) - 1]
-        return tick + math.floor((seconds - start) / per_tick + 1e-9)
+        return tick + math.floor((seconds - start) / per_tick + 1e-6)
