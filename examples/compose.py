@@ -89,9 +89,7 @@ def compose_band() -> Piece:
         },
         8,
     )
-    hands = drum(
-        {70: "xoxoxoxoxoxoxoxo", 63: "......x.......xx", 64: "...x......x.....", 54: "....x.......x..."}, 8
-    )
+    hands = drum({70: "xoxoxoxoxoxoxoxo", 63: "......x.......xx", 64: "...x......x.....", 54: "....x.......x..."}, 8)
     bar = "-" * COMMON.bar_steps
     # Name, channel, program, volume, pan, level, notes.
     rows = [
@@ -119,9 +117,7 @@ def compose_waltz() -> Piece:
     """A piano waltz in F in one track; its upbeat is a bar of 1/4 of its own."""
     rng = np.random.default_rng(3)
     upbeat = Metre(1, 4)
-    chords = parse_chords(
-        "F | Dm | Gm | C7 | F | D7/F# | Gm | C7 | F | Dm | Bb | Bbm | F/C | C7 | F | F", WALTZ
-    )
+    chords = parse_chords("F | Dm | Gm | C7 | F | D7/F# | Gm | C7 | F | Dm | Bb | Bbm | F/C | C7 | F | F", WALTZ)
     melody = """8 A5 2 G5 F5 | 8 F5 4 D5 | 8 Bb5 2 A5 G5 | 8 G5 4 E5 |
                 4 F5 G5 A5 | 8 C6 2 Bb5 A5 | 4 Bb5 A5 G5 | 8 E5 2 C5 E5 |
                 8 A5 2 G5 F5 | 8 F5 4 D5 | 8 D6 2 C6 Bb5 | 8 Db6 4 Bb5 |

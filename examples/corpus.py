@@ -132,9 +132,7 @@ def add_inner_voices(chord: Chord, outer: tuple[int, int], previous: tuple[int, 
         missing = set(chord.pitch_classes) - {pitch % 12 for pitch in (*pair, *outer)}
         return abs(pair[0] - previous[0]) + abs(pair[1] - previous[1]) + 12 * len(missing)
 
-    return min(
-        (pair for pair in itertools.product(alto, tenor) if bass < pair[1] < pair[0] < soprano), key=cost
-    )
+    return min((pair for pair in itertools.product(alto, tenor) if bass < pair[1] < pair[0] < soprano), key=cost)
 
 
 def arrange_chorale(sketch: Sketch) -> Piece:
@@ -143,9 +141,7 @@ def arrange_chorale(sketch: Sketch) -> Piece:
     pair = (64, 57)
     for chord, low in zip(sketch.chords, bass, strict=True):
         start, end = chord.start_steps, chord.start_steps + chord.length_steps
-        above = [
-            n.pitch for n in sketch.melody if n.start_steps < end and n.start_steps + n.length_steps > start
-        ]
+        above = [n.pitch for n in sketch.melody if n.start_steps < end and n.start_steps + n.length_steps > start]
         pair = add_inner_voices(chord, (low.pitch, min(above)), pair)
         alto.append(Note(start, pair[0], chord.length_steps))
         tenor.append(Note(start, pair[1], chord.length_steps))

@@ -17,9 +17,7 @@ __all__ = ["Cache", "KeyValueStore"]
 class KeyValueStore:
     """Keys and values of one attention, `[B, H, S, N, D]`: S frames in view, N depths per frame."""
 
-    def __init__(
-        self, shape: tuple[int, int, int, int], *, window: int, dtype: torch.dtype, device: torch.device
-    ):
+    def __init__(self, shape: tuple[int, int, int, int], *, window: int, dtype: torch.dtype, device: torch.device):
         batch, heads, depths, head_dim = shape
         self.window = window
         self.keys = torch.zeros(batch, heads, 2 * window, depths, head_dim, dtype=dtype, device=device)

@@ -52,9 +52,7 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def band_mask(
-    num_queries: int, num_keys: int, num_depths: int, window: int, device: torch.device
-) -> Tensor | None:
+def band_mask(num_queries: int, num_keys: int, num_depths: int, window: int, device: torch.device) -> Tensor | None:
     """Additive mask `[T, S * N]`: the T queries are the last of S frames, each sees `window` frames, its own last.
 
     None if every query sees every key.
@@ -147,9 +145,7 @@ class Shortcut(nn.Module):
             self.key_value = None
         else:
             map_dim = shortcut.map_dim or width // 2
-            self.maps = nn.ModuleList(
-                nn.Sequential(MLP(width, map_dim), nn.RMSNorm(width)) for _ in range(num_depths)
-            )
+            self.maps = nn.ModuleList(nn.Sequential(MLP(width, map_dim), nn.RMSNorm(width)) for _ in range(num_depths))
             self.key_value = nn.Linear(width, 2 * width, bias=False)
 
     def forward(
@@ -271,9 +267,7 @@ class Transformer(nn.Module):
 
         def store(num_depths: int) -> KeyValueStore:
             shape = (batch_size, config.num_heads, num_depths, config.model_dim // config.num_heads)
-            return KeyValueStore(
-                shape, window=config.attention_window, dtype=weight.dtype, device=weight.device
-            )
+            return KeyValueStore(shape, window=config.attention_window, dtype=weight.dtype, device=weight.device)
 
         blocks = [store(1) if block.attention is not None else None for block in self.blocks]
         return Cache(blocks, None if last.shortcut is None else store(len(last.shortcut.depths)))
