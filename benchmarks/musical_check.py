@@ -58,10 +58,10 @@ LARGEST_STUCK_SHARE = 0.05
 MEASURES = (*FEATURES, "mean")
 GRID = [
     Sampling(temperature=temperature, **keep)
-    for temperature in (0.8, 0.9, 1.0, 1.1)
+    for temperature in (0.8, 0.9, 1.0)
     for keep in (
         {},
-        *({"top_p": top_p} for top_p in (0.9, 0.95, 0.98)),
+        *({"top_p": top_p} for top_p in (0.9, 0.95)),
         *({"min_p": min_p} for min_p in (0.02, 0.05, 0.1)),
     )
 ]
