@@ -117,10 +117,10 @@ class Certain(nn.Module):
 
 
 class Free(Grammar):
-    """A given number of frames of which all but one token per stream are allowed."""
+    """A given number of frames under one mask."""
 
-    def __init__(self, length: int) -> None:
-        self.length, self.counts = length, np.zeros((2, 4))
+    def __init__(self, length: int, mask: list[list[bool]]) -> None:
+        self.length, self.mask, self.counts = length, np.array(mask), np.zeros((2, 4))
 
     @property
     def is_done(self) -> bool:
@@ -131,18 +131,30 @@ class Free(Grammar):
         return 0.0
 
     def allowed(self) -> np.ndarray:
-        return np.array([[True, True, True, False], [False, True, True, True]])
+        return self.mask
 
     def accept(self, frame: np.ndarray) -> None:
         self.counts[np.arange(2), frame] += 1
 
 
 def test_tokens_come_as_often_as_they_are_likely_among_the_legal() -> None:
-    model, grammar = Certain([[0.5, 0.3, 0.0, 0.2], [0.6, 0.1, 0.2, 0.1]]), Free(4000)
+    model = Certain([[0.5, 0.3, 0.0, 0.2], [0.6, 0.1, 0.2, 0.1]])
+    grammar = Free(4000, [[True, True, True, False], [False, True, True, True]])
     generate(model, PROMPT, [grammar], Sampling(), seed=1)
     shares = grammar.counts / grammar.counts.sum(-1, keepdims=True)
     assert shares == pytest.approx(np.array([[0.625, 0.375, 0, 0], [0, 0.25, 0.5, 0.25]]), abs=0.03)
     assert grammar.counts[0, 2:].sum() == 0, "neither what the model nor what the grammar excludes may come"
+
+
+@pytest.mark.parametrize(("draw", "token"), [(0.0, 1), (0.49, 1), (0.51, 3), (1 - 2**-53, 3)])
+def test_the_ends_of_the_distribution_are_tokens_that_can_come(
+    draw: float, token: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens without probability before, between and behind the others are not drawn, not even by a draw of 0."""
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: SimpleNamespace(random=lambda: draw))
+    grammar = Free(1, [[True] * 4] * 2)
+    generate(Certain([[0, 0.5, 0, 0.5]] * 2), PROMPT, [grammar], Sampling(), seed=0)
+    assert grammar.counts[:, token].tolist() == [2, 2]
 
 
 def test_progress_is_told_after_each_frame_and_may_stop_it(model: Transformer) -> None:

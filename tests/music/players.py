@@ -81,3 +81,8 @@ STUBBORN_WISHES = {
     "holds what is highest": _ladder("Pitch PitchDrum Program Position Bar", lowest=False),
     "asks everybody to play": _ladder("Program Pitch PitchDrum Position Bar", lowest=True),
 }
+
+
+def five_pitches_only(kind: str, value: str) -> float:
+    """A wish for five pitches in all parts, and for nothing else in particular."""
+    return 20.0 if kind in ("Pitch", "PitchDrum") and 60 <= int(value) < 65 else 0.0

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from guarantees import Bars, Outcome, Promise, check, check_new_part, join_of
-from odd_files import ODD_FILES, build, melody, metre, note, program
-from players import STUBBORN_WISHES, random_player, stubborn_player
+from odd_files import ODD_FILES, build, melody, metre, note
+from players import STUBBORN_WISHES, five_pitches_only, random_player, stubborn_player
 from smf_reader import notes_of, parse
 
 from adaptgen.checkpoint import Checkpoint
@@ -160,21 +160,22 @@ def test_a_seed_decides_every_byte() -> None:
     assert not set(first) & set(other)
 
 
-def test_a_program_changed_at_the_bar_line_from_another_track_spoils_no_note(tmp_path: Path) -> None:
-    path = tmp_path / "late.mid"
-    path.write_bytes(build(program(40) + melody(), program(90, 16 * 480) + program(91, 20 * 480)))
-    for wish in STUBBORN_WISHES.values():
-        checked(path, Promise(bars=2), player=stubborn_player(wish), sampling=GREEDY)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["several tracks on one channel", "24 parts of one program", "format 0"])
+def test_parts_that_share_a_channel_never_share_a_sounding_pitch(tmp_path: Path, name: str, seed: int) -> None:
+    path = tmp_path / "shared.mid"
+    path.write_bytes(ODD_FILES[name]())
+    outcome = checked(path, Promise(bars=8), player=stubborn_player(five_pitches_only), seed=seed)
+    wished = sum(60 <= note.pitch < 65 for note in outcome.notes)
+    assert wished > 20, "the parts never wanted the same pitches"
 
 
-def test_a_rest_longer_than_a_delta_time_is_written_in_pieces(tmp_path: Path) -> None:
-    path = tmp_path / "fine.mid"
-    beat = 32_767
-    path.write_bytes(build(melody(beat=beat), note(0, beat, 60, channel=1), division=beat))
-    # Wanting one program only leaves the other track silent for more than 2^28 ticks.
-    player = stubborn_player(STUBBORN_WISHES["leaves every bar at once"])
-    outcome = checked(path, Promise(bars=2100), player=player, sampling=GREEDY)
-    assert outcome.stop - outcome.join > 2**28
+@pytest.mark.parametrize("seconds", [0.3, 1.9, 2.0, 2.1, 6.66])
+@pytest.mark.parametrize("wish", STUBBORN_WISHES)
+def test_seconds_cut_the_last_note_too(wish: str, seconds: float) -> None:
+    path = ROOT / "examples" / "song.mid"
+    outcome = checked(path, Promise(seconds=seconds), player=stubborn_player(STUBBORN_WISHES[wish]), sampling=GREEDY)
+    assert outcome.notes, "not even a part of a bar is all silent"
 
 
 @pytest.mark.parametrize(

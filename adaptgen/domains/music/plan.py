@@ -118,30 +118,13 @@ class Plan:
             raise UsageError(
                 f"that is {num_bars} bars; {MAX_BARS} of up to eight quarters can be written", "Ask for less"
             )
-        avoided = _program_ticks(song, slots, start)
         layout = grid.layout(join_bar, last_bar + 1)
-        cells = tuple(_cells(grid, layout, start, stop, avoided))
+        cells = tuple(_cells(grid, layout, start, stop))
         return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, sounding, num_bars)
 
 
-def _program_ticks(song: Song, slots: Sequence[Slot], start: int) -> frozenset[int]:
-    """Ticks of program changes to come that stand in a later track than a part of the same channel does.
-
-    The part's program can be restored only behind such a change, too late for a note of that tick.
-    """
-    first_track: dict[int, int] = {}
-    for slot in slots:
-        for part in slot.parts:
-            first_track[part.channel] = min(part.track, first_track.get(part.channel, part.track))
-    return frozenset(
-        tick
-        for tick, track, channel in song.program_changes
-        if tick >= start and track > first_track.get(channel, track)
-    )
-
-
-def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int, avoided: frozenset[int]) -> Iterator[Cell]:
-    ticks_of = [_ticks(grid, cell, start, stop, avoided) for cell in layout]
+def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int) -> Iterator[Cell]:
+    ticks_of = [_ticks(grid, cell, start, stop) for cell in layout]
     for index, (cell, ticks) in enumerate(zip(layout, ticks_of, strict=True)):
         stop_index = index + 1
         while stop_index < len(layout) and layout[stop_index].first_bar == cell.first_bar:
@@ -150,9 +133,10 @@ def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int, avoide
         bars = []
         for bar in range(cell.first_bar, cell.first_bar + cell.num_bars):
             bar_start, bar_end = grid.bars.start(bar), grid.bars.start(bar + 1)
-            # A bar that is cut, or has no step, may be silent.
-            if bar_end <= stop and _reaches(ticks, bar_start) and not any(_reaches(t, bar_start) for t in later):
-                bars.append((bar_start, bar_end))
+            # A bar that is cut may be silent, unless it is all there is; so may one without a step.
+            must_sound = bar_end <= stop or bar_start == start
+            if must_sound and _reaches(ticks, bar_start) and not any(_reaches(t, bar_start) for t in later):
+                bars.append((bar_start, min(bar_end, stop)))
         yield Cell(grid.bars.start(cell.first_bar), cell.num_steps, ticks, tuple(bars))
 
 
@@ -160,7 +144,7 @@ def _reaches(ticks: dict[int, int], bar_start: int) -> bool:
     return any(tick >= bar_start for tick in ticks.values())
 
 
-def _ticks(grid: Grid, cell: GridCell, start: int, stop: int, avoided: frozenset[int]) -> dict[int, int]:
+def _ticks(grid: Grid, cell: GridCell, start: int, stop: int) -> dict[int, int]:
     """Tick of every step of a cell that is free for notes."""
     # An early grid has the first steps of the next bar before the bar line; they must find their ticks free.
     early = round(min(0.0, grid.phase) * grid.bars.ticks_per_beat)
@@ -172,8 +156,6 @@ def _ticks(grid: Grid, cell: GridCell, start: int, stop: int, avoided: frozenset
         for step in range(grid.num_steps(bar)):
             position = base + step - cell.first_step
             tick = max(start, grid.tick(bar, step))
-            while tick in avoided:
-                tick += 1
             if last_tick < tick < bar_end:
                 last_tick = tick
                 if 0 <= position < cell.num_steps:

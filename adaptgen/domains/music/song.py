@@ -67,8 +67,6 @@ class Song:
     tempo: TempoMap
     unended: list[tuple[int, int, int]]
     """Track, channel and pitch of notes that the file never ends."""
-    program_changes: list[tuple[int, int, int]]
-    """Tick, track and channel of every program change, in order."""
 
     @property
     def ticks_per_beat(self) -> int:
@@ -128,7 +126,6 @@ def interpret(midi: mido.MidiFile, *, name: str) -> Song:
                 f"{name} sets a tempo of 0 microseconds per beat at tick {tick}", "Mend the tempo in a sequencer"
             )
     events = all_events(midi)
-    program_changes = []
     programs = [0] * 16
     parts: dict[tuple[int, int, int], Part] = {}
     sounding: dict[tuple[int, int, int], deque[tuple[int, int, Part]]] = defaultdict(deque)
@@ -146,7 +143,6 @@ def interpret(midi: mido.MidiFile, *, name: str) -> Song:
                 part.notes.append(Note(start, max(tick, start + 1), message.note, velocity))
         elif kind == "program_change":
             programs[message.channel] = message.program
-            program_changes.append((tick, track_index, message.channel))
 
     last_tick = events[-1][0] if events else 0
     unended = []
@@ -158,4 +154,4 @@ def interpret(midi: mido.MidiFile, *, name: str) -> Song:
         part.notes.sort()
     bars = BarLines(read_metres(midi), midi.ticks_per_beat)
     tempo = TempoMap(tempos, midi.ticks_per_beat)
-    return Song(midi, list(parts.values()), bars, tempo, unended, program_changes)
+    return Song(midi, list(parts.values()), bars, tempo, unended)

@@ -62,25 +62,17 @@ def untimed(events: Sequence[Timed], *, end: int) -> mido.MidiTrack:
 
 
 def cut(midi: mido.MidiFile, tick: int) -> mido.MidiFile:
-    """A copy that holds what comes before a tick; notes that ring over it end there.
+    """A copy that holds what comes before a tick. Notes that ring over it have no end there; `merge` gives them one.
 
     A metre, tempo or key that begins at the tick stays: it belongs to the bar that begins there.
     """
     result = _empty_like(midi)
     for track in midi.tracks:
-        kept, sounding = [], {}
-        for when, message in timed(track):
-            if message.type == "end_of_track" or when > tick:
-                continue
-            if when == tick and message.type not in IN_FORCE:
-                continue
-            kept.append((when, message))
-            if message.type in ("note_on", "note_off"):
-                key = (message.channel, message.note)
-                is_on = message.type == "note_on" and message.velocity > 0
-                sounding[key] = max(0, sounding.get(key, 0) + (1 if is_on else -1))
-        for (channel, pitch), count in sounding.items():
-            kept += [(tick, mido.Message("note_off", channel=channel, note=pitch))] * count
+        kept = [
+            (when, message)
+            for when, message in timed(track)
+            if message.type != "end_of_track" and (when < tick or (when == tick and message.type in IN_FORCE))
+        ]
         result.tracks.append(untimed(kept, end=tick))
     return result
 
