@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,16 @@ from adaptgen.sampling import Sampling
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "checkpoints" / "music"
 RESULTS = {"test": "score_music.json", "musical_check": "musical_check.json"}
+
+
+def summary(content: Any) -> Any:
+    """A result without the figures of single songs, and without what the checkpoint said of itself before."""
+    if not isinstance(content, dict):
+        return content
+    is_detail = {
+        key: isinstance(value, list) and any(isinstance(item, dict) for item in value) for key, value in content.items()
+    }
+    return {key: summary(value) for key, value in content.items() if key != "trained" and not is_detail[key]}
 
 
 def ship(
@@ -35,7 +45,7 @@ def ship(
     for key, name in RESULTS.items():
         path = ROOT / "benchmarks" / "results" / name
         if path.is_file():
-            checkpoint.metrics[key] = json.loads(path.read_text(encoding="utf-8"))
+            checkpoint.metrics[key] = summary(json.loads(path.read_text(encoding="utf-8")))
     card = TARGET / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     with replace_folder(TARGET) as partial:
