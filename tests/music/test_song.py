@@ -63,11 +63,19 @@ def test_a_tick_is_in_the_bar_that_begins_before_it(
     drawn: tuple[BarLines, list[tuple[int, int, int]]], data: st.DataObject
 ) -> None:
     bars, _ = drawn
-    # A shifted grid asks between ticks too.
-    tick = data.draw(st.integers(0, 60 * bars.ticks_per_beat)) + data.draw(st.sampled_from([0, 0.25, 0.5, 0.75]))
+    tick = data.draw(st.integers(0, 60 * bars.ticks_per_beat))
     bar = bars.index(tick)
     assert bars.start(bar) <= tick < bars.start(bar + 1)
     assert bars.index(bars.start(bar)) == bar
+
+
+@pytest.mark.parametrize("numerator", [1, 3, 5, 7])
+def test_where_bar_lines_are_rounded_a_tick_between_them_is_in_the_bar_before(numerator: int) -> None:
+    """A shifted grid asks between ticks too; bars here are whole ticks and a half long."""
+    bars = BarLines([(0, numerator, 64)], 24)
+    for quarter_tick in range(400):
+        bar = bars.index(quarter_tick / 4)
+        assert bars.start(bar) <= quarter_tick / 4 < bars.start(bar + 1)
 
 
 def test_a_metre_change_in_mid_bar_begins_a_bar() -> None:
