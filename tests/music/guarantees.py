@@ -130,7 +130,7 @@ def check(before: bytes, after: bytes, promise: Promise) -> Outcome:
     notes = with_programs(new, notes)
     check_places(notes, old_notes, join=join, stop=stop)
     check_players(notes, old_notes)
-    check_no_bar_is_silent(notes, old_notes, new, join=join, stop=stop)
+    check_no_bar_is_silent(notes, new, join=join, stop=stop)
     return Outcome(join, stop, notes)
 
 
@@ -218,16 +218,13 @@ def check_players(notes: list[Sounding], old_notes: list[Sounding]) -> None:
             assert note.pitch in PIANO_PITCHES, f"{note} is not on a piano"
 
 
-def check_no_bar_is_silent(
-    notes: list[Sounding], old_notes: list[Sounding], new: File, *, join: int, stop: int
-) -> None:
-    """Fail unless in every whole new bar a note begins, or one rings on by more than a sixteenth or all through."""
+def check_no_bar_is_silent(notes: list[Sounding], new: File, *, join: int, stop: int) -> None:
+    """Fail unless in every whole new bar a new note begins, or rings on by more than a sixteenth or all through."""
     bars, line = Bars(new), join
-    rings = [note for note in (*notes, *old_notes) if note.end > join]
     while (following := bars.next_line(line)) <= stop:
         enough = min(Fraction(new.division, 4), following - line - 1)
         begins = any(line <= note.start < following for note in notes)
-        rings_on = any(note.start < line and note.end - line > enough for note in rings)
+        rings_on = any(note.start < line and note.end - line > enough for note in notes)
         assert begins or rings_on, f"the bar from {line} to {following} is silent"
         line = following
 

@@ -209,6 +209,7 @@ class _Notes:
 
     def __init__(self, plan: Plan) -> None:
         self._least_ring = plan.ticks_per_beat / 4
+        self._begin = plan.start
         self._recent: dict[int, list[tuple[int, int, int]]] = {slot.channel: [] for slot in plan.slots}
         """Pitch, start and end of notes that may matter to the cell being written."""
         for (channel, pitch), end in plan.sounding.items():
@@ -240,7 +241,7 @@ class _Notes:
     def sound_in(self, start: int, end: int) -> bool:
         """Whether a new note begins in a bar, or rings into it by more than a sixteenth or all through it."""
         return any(
-            start <= s < end or (s < start and e - start > min(self._least_ring, end - start - 1))
+            start <= s < end or (self._begin <= s < start and e - start > min(self._least_ring, end - start - 1))
             for _, s, e in self._all()
         )
 

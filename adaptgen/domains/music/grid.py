@@ -40,11 +40,11 @@ DURATIONS = (
     *range(60, 193, 12),
 )
 """Note values in steps: sixteenths, triplets and dotted notes to a half, then eighths, then quarters, up to
-sixteen beats. What lies between was found to be articulation, which costs bits and is not missed."""
+sixteen beats. What lies between is taken to be articulation, which the prompt keeps and the model need not learn."""
 
 ONE_BEAT = (1, 4)
 BEATS_PER_GROUP = 4
-"""Files that know beats but no bars declare 1/4 (four fifths of POP909 do). Four such bars are one to the model,
+"""Files that know beats but no bars declare 1/4 (three quarters of POP909 do). Four such bars are one to the model,
 which then sees metre at all, and a quarter of the Bar tokens."""
 
 MIN_NOTES_FOR_PHASE = 16
