@@ -294,7 +294,8 @@ class BatchSampler:
         weights: of the sources.
         batch_size, seq_len: shape of a batch.
         seed: with the step, decides everything.
-        vary: called with a sequence `[K, T]` and a random generator; returns a variation of it.
+        vary: called with a sequence `[K, T]`, another one drawn in the same way, and a random generator; returns
+            a variation of the first.
     """
 
     def __init__(
@@ -305,7 +306,7 @@ class BatchSampler:
         batch_size: int,
         seq_len: int,
         seed: int,
-        vary: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+        vary: Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
         self.shards, self.vary = shards, vary
         self.weights = np.asarray(weights) / np.sum(weights)
@@ -315,11 +316,21 @@ class BatchSampler:
         """int64 `[B, K, T + 1]`; a source shorter than that is repeated."""
         rng = np.random.default_rng((self.seed, step))
         sequences = []
-        for source in rng.choice(len(self.shards), size=self.batch_size, p=self.weights):
-            tokens, length = self.shards[source].tokens, self.seq_len + 1
-            start = rng.integers(0, max(1, tokens.shape[1] - length + 1))
-            sequence = np.asarray(tokens[:, start : start + length], dtype=np.int64)
-            if sequence.shape[1] < length:
-                sequence = np.tile(sequence, -(-length // sequence.shape[1]))[:, :length]
-            sequences.append(sequence if self.vary is None else self.vary(sequence, rng))
+        for source in self._draw_sources(rng, self.batch_size):
+            sequence = self._draw(rng, source)
+            if self.vary is not None:
+                other = self._draw(rng, self._draw_sources(rng, 1)[0])
+                sequence = self.vary(sequence, other, rng)
+            sequences.append(sequence)
         return np.stack(sequences)
+
+    def _draw_sources(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        return rng.choice(len(self.shards), size=count, p=self.weights)
+
+    def _draw(self, rng: np.random.Generator, source: int) -> np.ndarray:
+        tokens, length = self.shards[source].tokens, self.seq_len + 1
+        start = rng.integers(0, max(1, tokens.shape[1] - length + 1))
+        sequence = np.asarray(tokens[:, start : start + length], dtype=np.int64)
+        if sequence.shape[1] < length:
+            sequence = np.tile(sequence, -(-length // sequence.shape[1]))[:, :length]
+        return sequence

@@ -52,7 +52,7 @@ def generate(
         for row, grammar in enumerate(grammars):
             if grammar.is_done:
                 continue
-            frame = _draw(logits[row], grammar.allowed(), sampling, randoms[row])
+            frame = _draw(_legal(logits[row], grammar), sampling, randoms[row])
             grammar.accept(frame)
             if not grammar.is_done:
                 frames[row].append(frame)
@@ -66,10 +66,20 @@ def generate(
     return [np.stack(row, axis=1) if row else empty for row in frames]
 
 
-def _draw(logits: Tensor, allowed: np.ndarray, sampling: Sampling, random: np.random.Generator) -> np.ndarray:
-    """One frame int64 `[K]` from logits `[K, V]`, by inversion of the cumulative distribution."""
+def _legal(logits: Tensor, grammar: Grammar) -> Tensor:
+    """Logits `[K, V]` of the tokens that a grammar allows, -inf for all others."""
+    allowed = grammar.allowed()
     assert allowed.any(axis=-1).all(), "a grammar always leaves a way on"
-    probabilities = sampling.probabilities(logits.masked_fill(torch.from_numpy(~allowed), -torch.inf)).numpy()
+    legal = logits.masked_fill(torch.from_numpy(~allowed), -torch.inf)
+    for stand_in in grammar.stand_ins():
+        wanted = [stand_in.token, *stand_in.others]
+        legal[stand_in.stream, stand_in.token] = logits[stand_in.stream, wanted].logsumexp(0)
+    return legal
+
+
+def _draw(logits: Tensor, sampling: Sampling, random: np.random.Generator) -> np.ndarray:
+    """One frame int64 `[K]` from logits `[K, V]`, by inversion of the cumulative distribution."""
+    probabilities = sampling.probabilities(logits).numpy()
     frame = np.empty(len(probabilities), dtype=np.int64)
     for stream, row in enumerate(probabilities):
         cumulative = row.cumsum()

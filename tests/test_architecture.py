@@ -105,7 +105,7 @@ class Toy(Domain):
     def read_documents(self, path, tokenizer, *, is_training):
         return [np.array([[tokenizer.begin, *path.read_bytes()]])]
 
-    def augment(self, tokens, tokenizer, rng):
+    def augment(self, tokenizer, tokens, other, rng):
         return tokens
 
     def check_roundtrip(self, path, tokenizer):

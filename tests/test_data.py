@@ -150,7 +150,7 @@ def shard(first: int, length: int) -> Shard:
 
 def test_batches_depend_on_seed_and_step_alone() -> None:
     def sampler(seed: int) -> BatchSampler:
-        vary = lambda tokens, rng: tokens + rng.integers(100)  # noqa: E731
+        vary = lambda tokens, other, rng: tokens + other + rng.integers(100)  # noqa: E731
         return BatchSampler([shard(0, 500), shard(1000, 500)], [3, 1], batch_size=4, seq_len=16, seed=seed, vary=vary)
 
     one, other = sampler(5), sampler(5)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptgen.config import ModelConfig
-from adaptgen.domains.base import Grammar
+from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.generation import generate
 from adaptgen.model import Transformer
 from adaptgen.sampling import Sampling
@@ -144,6 +144,18 @@ def test_tokens_come_as_often_as_they_are_likely_among_the_legal() -> None:
     shares = grammar.counts / grammar.counts.sum(-1, keepdims=True)
     assert shares == pytest.approx(np.array([[0.625, 0.375, 0, 0], [0, 0.25, 0.5, 0.25]]), abs=0.03)
     assert grammar.counts[0, 2:].sum() == 0, "neither what the model nor what the grammar excludes may come"
+
+
+def test_a_stand_in_takes_over_what_others_would_have_had() -> None:
+    class Leading(Free):
+        def stand_ins(self) -> list[StandIn]:
+            return [StandIn(0, 1, np.array([0, 3]))]
+
+    model = Certain([[0.5, 0.1, 0.2, 0.2], [0.25, 0.25, 0.25, 0.25]])
+    grammar = Leading(4000, [[False, True, True, False], [True, True, False, False]])
+    generate(model, PROMPT, [grammar], Sampling(), seed=1)
+    shares = grammar.counts / grammar.counts.sum(-1, keepdims=True)
+    assert shares == pytest.approx(np.array([[0, 0.8, 0.2, 0], [0.5, 0.5, 0, 0]]), abs=0.03)
 
 
 @pytest.mark.parametrize(("draw", "token"), [(0.0, 1), (0.49, 1), (0.51, 3), (1 - 2**-53, 3)])

@@ -70,6 +70,15 @@ class Tokenizer(ABC):
         """
 
 
+@dataclass(frozen=True)
+class StandIn:
+    """A token of a stream, and those whose probability is added to its own."""
+
+    stream: int
+    token: int
+    others: np.ndarray
+
+
 class Grammar(ABC):
     """Which frame may come next in one continuation. A fresh one per continuation; it is told every frame drawn."""
 
@@ -86,6 +95,14 @@ class Grammar(ABC):
     @abstractmethod
     def allowed(self) -> np.ndarray:
         """bool `[K, V]`: the tokens that are legal next; at least one per stream. Only valid until `accept`."""
+
+    def stand_ins(self) -> Sequence[StandIn]:
+        """Legal tokens that take over the probability of others that mean the same where those are not legal.
+
+        Without them a model that wants what is not legal does, of all that is, what it wants next, which may be
+        of quite another kind. Only valid until `accept`.
+        """
+        return ()
 
     @abstractmethod
     def accept(self, frame: np.ndarray) -> None:
@@ -160,8 +177,20 @@ class Domain(ABC):
         """
 
     @abstractmethod
-    def augment(self, tokens: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
-        """A variation of a training sequence `[K, T]`, of the same length; may span several documents."""
+    def augment(
+        self, tokenizer: Tokenizer, tokens: np.ndarray, other: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """A variation of a training sequence.
+
+        Args:
+            tokenizer: of this domain.
+            tokens: `[K, T]`; may begin inside a document and span several.
+            other: `[K, T]`, drawn from the same corpora, for domains that mix two sequences.
+            rng: decides.
+
+        Returns:
+            `[K, T]`.
+        """
 
     @abstractmethod
     def check_roundtrip(self, path: Path, tokenizer: Tokenizer) -> dict[str, int | float]:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Trainer:
             [source["train"] for source in shards],
             [source.weight for source in data.sources],
             seed=config.seed,
-            vary=(lambda tokens, rng: domain.augment(tokens, tokenizer, rng)) if config.augment else None,
+            vary=partial(domain.augment, tokenizer) if config.augment else None,
             **shape,
         )
         self.validation_batches = {

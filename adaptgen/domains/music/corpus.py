@@ -117,12 +117,14 @@ def _merge_same_programs(parts: list[Part]) -> list[Part]:
     return list(merged.values())
 
 
-def augment(tokens: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Generator) -> np.ndarray:
-    """Transpose each document in a training sequence, and now and then exchange its programs.
+def augment(tokenizer: MusicTokenizer, tokens: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Transpose each document in a training sequence, now and then exchange its programs, and add drums.
 
     Drums keep their pitches and their program. A shift is drawn from those of at most a tritone that keep every
-    note on a piano's keys (or within the range the document has already). Tempo is no token, so playing faster or
-    slower would change nothing.
+    note on a piano's keys (or within the range the document has already). Where the sequence has no drums and
+    `other` has, they are played to it: corpora of songs and corpora of drumming are often different ones, and
+    what is never heard together is not continued together. Tempo is no token, so playing faster or slower would
+    change nothing.
     """
     row = tokens[0].copy()
     first_pitch, first_program = tokenizer.ids["Pitch_0"], tokenizer.ids["Program_0"]
@@ -138,4 +140,33 @@ def augment(tokens: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Genera
             is_program = (segment >= first_program) & (segment < first_program + NUM_PROGRAMS)
             names = rng.permutation(NUM_PROGRAMS)
             segment[is_program] = first_program + names[segment[is_program] - first_program]
-    return row[None]
+    return _add_drums(row, other[0], tokenizer)[None, : len(row)]
+
+
+def _add_drums(row: np.ndarray, other: np.ndarray, tokenizer: MusicTokenizer) -> np.ndarray:
+    """Play the drums of one sequence to another that has none, bar by bar, as long as the bars are equally long.
+
+    The first and the last bar of a sequence are parts of bars, as a rule, and are left out.
+    """
+    drums = tokenizer.ids[f"Program_{DRUMS}"]
+    if drums in row or drums not in other:
+        return row
+    played = []
+    drum_bars = iter(_split_bars(other, tokenizer)[1:-1])
+    *bars, last = _split_bars(row, tokenizer)
+    for bar in bars:
+        played.append(bar)
+        if bar[0] != tokenizer.bar:
+            continue
+        drum_bar = next(drum_bars, None)
+        if drum_bar is None or not np.array_equal(bar[:2], drum_bar[:2]):
+            drum_bars = iter(())
+        elif drums in drum_bar:
+            played.append(drum_bar[np.flatnonzero(drum_bar == drums)[0] :])
+    return np.concatenate([*played, last])
+
+
+def _split_bars(row: np.ndarray, tokenizer: MusicTokenizer) -> list[np.ndarray]:
+    """Bars, what is left of a first one, and begin tokens."""
+    cuts = np.flatnonzero((row == tokenizer.bar) | (row == tokenizer.begin))
+    return np.split(row, cuts[cuts > 0])

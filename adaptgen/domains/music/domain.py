@@ -25,8 +25,10 @@ class MusicDomain(Domain):
     def read_documents(self, path: Path, tokenizer: Tokenizer, *, is_training: bool) -> list[np.ndarray]:
         return corpus.read_documents(path, tokenizer, is_training=is_training)
 
-    def augment(self, tokens: np.ndarray, tokenizer: Tokenizer, rng: np.random.Generator) -> np.ndarray:
-        return corpus.augment(tokens, tokenizer, rng)
+    def augment(
+        self, tokenizer: Tokenizer, tokens: np.ndarray, other: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        return corpus.augment(tokenizer, tokens, other, rng)
 
     def check_roundtrip(self, path: Path, tokenizer: Tokenizer) -> dict[str, int | float]:
         return corpus.check_roundtrip(path, tokenizer)

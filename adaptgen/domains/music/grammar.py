@@ -2,18 +2,20 @@
 
 The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
-and no later than its pitch begins again, and a bar is left only when something sounds in it.
+and no later than its pitch begins again, and a bar is left only when something sounds in it and nobody is due
+(adaptgen.domains.music.rests).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 
 import numpy as np
 
-from adaptgen.domains.base import Grammar
+from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.domains.music.plan import Cell, Plan, Slot
+from adaptgen.domains.music.rests import Rests
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 
 __all__ = ["MusicGrammar"]
@@ -53,6 +55,7 @@ class MusicGrammar(Grammar):
         self.notes_at_onset = 0
         self._done = False
         self._notes = _Notes(plan)
+        self._rests = Rests(plan.habits, least_ring=plan.ticks_per_beat / 4)
         self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
         self._playable = [
             np.array([pitch in slot.pitches and ids[pitch] >= 0 for pitch in range(128)])
@@ -60,6 +63,7 @@ class MusicGrammar(Grammar):
         ]
         self._num_playable = [int(playable.sum()) for playable in self._playable]
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
+        self._leaving = np.array([tokenizer.bar, *np.flatnonzero(tokenizer.kinds == "Program")])
         self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
 
     @property
@@ -105,7 +109,10 @@ class MusicGrammar(Grammar):
     def _allow_after_note(self, row: np.ndarray) -> None:
         """A higher pitch, a later step, a later part, or the next bar."""
         ways = self._ways_on()
+        next_due = self._next_due(ways)
         for part, steps in ways.items():
+            if next_due is not None and part > next_due:
+                continue
             if part == self.part:
                 row[[self.tokenizer.position_ids[step] for step in steps]] = True
             else:
@@ -115,7 +122,22 @@ class MusicGrammar(Grammar):
             higher[: self.pitch + 1] = False
             row[self._ids[self.part][higher]] = True
         # Without a way to make it sound, a bar may stay silent; only odd files come to that.
-        row[self.tokenizer.bar] = self._first_silent_bar() is None or not ways
+        row[self.tokenizer.bar] = next_due is None and (self._first_silent_bar() is None or not ways)
+
+    def _next_due(self, ways: dict[int, list[int]]) -> int | None:
+        """The part that must not be passed over, of those that can play."""
+        return min((part for part in ways if part > self.part and part in self._rests.due), default=None)
+
+    def stand_ins(self) -> Sequence[StandIn]:
+        """Going to the part that is due stands for leaving the bar and for going to parts that may not come next."""
+        if self.state not in (State.BAR_LENGTH, State.NOTE):
+            return ()
+        ways = self._ways_on()
+        next_due = self._next_due(ways)
+        if next_due is None:
+            return ()
+        legal = [self._program_ids[part] for part in ways if part <= next_due]
+        return [StandIn(0, self._program_ids[next_due], np.setdiff1d(self._leaving, legal))]
 
     def _ways_on(self) -> dict[int, list[int]]:
         """Steps at which each part may still strike in this cell, so that every bar of it can yet be filled.
@@ -184,7 +206,9 @@ class MusicGrammar(Grammar):
             if self.cell_index == len(self.plan.cells):
                 self._done = True
                 return
-            self._notes.forget_before(min([self._cell.start, *self._cell.ticks.values()]))
+            begin = min([self._cell.start, *self._cell.ticks.values()])
+            self._notes.forget_before(begin)
+            self._rests.begin_cell(begin)
             self.state, self.part, self.step = State.BAR, -1, -1
         elif kind == "TimeSig":
             self.state = State.BAR_LENGTH
@@ -201,6 +225,7 @@ class MusicGrammar(Grammar):
             duration = DRUM_STEPS if kind == "Velocity" else self.tokenizer.steps_of_duration[token]
             end = self.plan.end_tick(self._tick, duration)
             self._notes.add(self._slot.channel, self.pitch, self._tick, end)
+            self._rests.play(self.part, end)
             self.state = State.NOTE
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
+from adaptgen.domains.music.rests import RestHabit, find_habit
 from adaptgen.domains.music.song import Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
@@ -24,6 +25,10 @@ PIANO_PROGRAMS = range(8)
 PIANO_PITCHES = range(21, 109)
 ALL_PITCHES = range(128)
 GENERAL_MIDI_DRUM_PITCHES = range(35, 82)
+REACH = 5
+"""By how many semitones a part may go beyond the range it has in the prompt: a bass stays a bass."""
+LEAST_RANGE = 24
+"""A part may move within two octaves at least, however little it has played."""
 
 
 @dataclass
@@ -33,7 +38,7 @@ class Slot:
     program_token: int
     parts: list[Part]
     pitches: frozenset[int]
-    """What may be played: a piano's keys for pianos, the usual drums and those in use for drums."""
+    """What may be played: a range about what was, on the keys for pianos; the usual drums and those in use."""
     part_of_pitch: dict[int, Part] = field(default_factory=dict)
     """For drums: who struck a pitch last."""
 
@@ -76,6 +81,7 @@ class Plan:
         start, stop: ticks between which all of it lies.
         cells: the bars.
         slots: the parts, in writing order.
+        habits: how each of them has rested.
         sounding: (channel, pitch) of prompt notes that ring into the new part, and the tick at which they end.
         num_bars: how many bars that is, a last one that `stop` cuts included.
     """
@@ -85,6 +91,7 @@ class Plan:
     ticks_per_beat: int
     cells: Sequence[Cell]
     slots: Sequence[Slot]
+    habits: Sequence[RestHabit]
     sounding: dict[tuple[int, int], int]
     num_bars: int
 
@@ -120,7 +127,8 @@ class Plan:
             )
         layout = grid.layout(join_bar, last_bar + 1)
         cells = tuple(_cells(grid, layout, start, stop))
-        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, sounding, num_bars)
+        habits = [find_habit(slot.parts, grid, join_bar=join_bar) for slot in slots]
+        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, habits, sounding, num_bars)
 
 
 def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int) -> Iterator[Cell]:
@@ -192,12 +200,19 @@ def find_slots(parts: Sequence[Part]) -> list[Slot]:
         if part.is_drums:
             slots.setdefault(token, Slot(token, [], frozenset())).parts.append(part)
         else:
-            pitches = PIANO_PITCHES if part.program in PIANO_PROGRAMS else ALL_PITCHES
-            slots.setdefault(token, Slot(token, [], frozenset(pitches))).parts.append(part)
+            slots.setdefault(token, Slot(token, [], _range(part))).parts.append(part)
     if DRUMS in slots:
         _share_out_drums(slots[DRUMS])
     order = {token: index for index, token in enumerate(names.tokens)}
     return sorted(slots.values(), key=lambda slot: order[slot.program_token])
+
+
+def _range(part: Part) -> frozenset[int]:
+    lowest, highest = min(note.pitch for note in part.notes), max(note.pitch for note in part.notes)
+    reach = max(REACH, -(-(LEAST_RANGE - (highest - lowest)) // 2))
+    instrument = PIANO_PITCHES if part.program in PIANO_PROGRAMS else ALL_PITCHES
+    # A note that a piano does not have leaves it all of its own keys.
+    return frozenset(set(range(lowest - reach, highest + reach + 1)) & set(instrument)) or frozenset(instrument)
 
 
 def _share_out_drums(slot: Slot) -> None:

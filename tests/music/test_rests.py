@@ -1,0 +1,90 @@
+"""Parts keep playing as they did: none rests longer, none leaves its range."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from guarantees import Promise, check
+from odd_files import build, drum_bars, melody, note, program
+from players import STUBBORN_WISHES, stubborn_player
+
+from adaptgen.continuation import continue_file
+from adaptgen.domains.base import ContinuationRequest
+from adaptgen.domains.music.corpus import grid_of
+from adaptgen.domains.music.rests import RestHabit, find_habit
+from adaptgen.domains.music.song import parse_song
+from adaptgen.sampling import Sampling
+
+BEAT = 480
+BAR = 4 * BEAT
+
+
+def bars_with_notes(*bars: int) -> list:
+    return [event for bar in bars for event in note(bar * BAR, BEAT, 60)]
+
+
+@pytest.mark.parametrize(
+    ("bars", "habit"),
+    [
+        ((0, 1, 2, 3), (0, 0)),
+        ((0, 2, 3), (1, 0)),
+        ((0, 3), (2, 0)),
+        ((0, 2), (1, 1)),
+        ((0,), (0, 3)),
+        ((2, 3), (2, 0)),
+    ],
+)
+def test_a_habit_is_the_longest_rest_and_the_one_at_the_end(bars: tuple[int, ...], habit: tuple[int, int]) -> None:
+    song = parse_song(build(bars_with_notes(*bars)), name="bars")
+    found = find_habit(song.parts, grid_of(song), join_bar=4)
+    assert found == RestHabit(*habit, rings_until=bars[-1] * BAR + BEAT)
+
+
+def test_a_held_note_is_no_rest_and_what_is_long_past_no_habit() -> None:
+    song = parse_song(build(note(0, 3 * BAR, 60)), name="held")
+    assert find_habit(song.parts, grid_of(song), join_bar=4) == RestHabit(0, 1, 3 * BAR)
+    song = parse_song(build(bars_with_notes(0, 1)), name="past")
+    assert find_habit(song.parts, grid_of(song), join_bar=40).longest is None
+
+
+def players_by_bar(after: bytes, before: bytes, bars: int) -> list[set[int]]:
+    outcome = check(before, after, Promise(bars=bars))
+    lines = [outcome.join + BAR * bar for bar in range(bars)]
+    return [{n.channel for n in outcome.notes if n.start < line + BAR and n.end > line} for line in lines]
+
+
+@pytest.mark.parametrize("wish", STUBBORN_WISHES)
+def test_who_always_played_plays_on_and_who_left_stays_away_if_the_model_likes(tmp_path: Path, wish: str) -> None:
+    """Whatever the model says: two melodies and drums go on in every bar, and a part that plays every other bar
+    plays in every other bar at least; one that has left is not called back."""
+    every_other = [event for bar in (1, 3, 5, 7) for event in note(bar * BAR, BEAT, 70, channel=2)]
+    left = note(0, BEAT, 65, channel=3)
+    path = tmp_path / "four.mid"
+    path.write_bytes(build(melody(32), melody(32, channel=1, low=40), every_other, left, drum_bars(8)))
+    request = ContinuationRequest(bars=6, sound=False)
+    (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0))
+    playing = players_by_bar(result.files[".mid"], path.read_bytes(), 6)
+    assert all({0, 1, 9} <= players for players in playing)
+    assert all(2 in first | second for first, second in pairwise(playing))
+    if wish == "leaves every bar at once":
+        assert not any(3 in players for players in playing)
+
+
+@pytest.mark.parametrize(
+    ("instrument", "pitches", "lowest", "highest"),
+    [(33, (28, 60), 23, 65), (33, (40,), 28, 52), (0, (24, 90), 21, 95), (73, (0, 127), 0, 127), (0, (5,), 21, 108)],
+)
+def test_a_part_stays_near_its_range(
+    tmp_path: Path, instrument: int, pitches: tuple[int, ...], lowest: int, highest: int
+) -> None:
+    path = tmp_path / "range.mid"
+    notes = [event for index, pitch in enumerate(pitches * 2) for event in note(index * BEAT, BEAT, pitch)]
+    path.write_bytes(build(program(instrument) + notes))
+    found = set()
+    for wish in ("piles up low notes", "holds what is highest"):
+        request = ContinuationRequest(bars=4, sound=False)
+        (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0))
+        found |= {n.pitch for n in check(path.read_bytes(), result.files[".mid"], Promise(bars=4)).notes}
+    assert (min(found), max(found)) == (lowest, highest)
