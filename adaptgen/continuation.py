@@ -26,6 +26,7 @@ def continue_file(
     variations: int = 1,
     seed: int = 0,
     on_progress: Callable[[float], None] = lambda share: None,
+    on_text: Callable[[str], None] = lambda text: None,
 ) -> list[Continuation]:
     """Continue a file.
 
@@ -37,6 +38,7 @@ def continue_file(
         variations: how many different continuations, drawn as one batch.
         seed: with the same input, checkpoint, number of variations and threads, gives the same bytes.
         on_progress: called after each frame with the share that is done.
+        on_text: called with what the first continuation reads like, piece by piece, where that is text.
 
     Returns:
         The continuations, each complete, with nothing written to disk.
@@ -51,6 +53,11 @@ def continue_file(
     window = checkpoint.model.config.attention_window
     prompt = checkpoint.domain.read_prompt(path, checkpoint.tokenizer, request, window=window)
     grammars = [prompt.new_grammar() for _ in range(variations)]
+
+    def on_frame() -> None:
+        on_progress(sum(grammar.progress for grammar in grammars) / variations)
+        on_text(grammars[0].take_text())
+
     started = time.perf_counter()
     tokens = generate(
         checkpoint.model,
@@ -58,7 +65,7 @@ def continue_file(
         grammars,
         sampling,
         seed=seed,
-        on_frame=lambda: on_progress(sum(grammar.progress for grammar in grammars) / variations),
+        on_frame=on_frame,
     )
     seconds = time.perf_counter() - started
     speed = round(sum(drawn.shape[1] for drawn in tokens) / seconds, 1)

@@ -82,7 +82,7 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         found += [
             Path(parent) / name
             for name in sorted(names)
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes
+            if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
         ]
     return found
 
@@ -90,12 +90,17 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> dict[str, list[tuple[Path, str]]]:
     """Files of each split with the hash of their content.
 
-    Folders named train, validation and test are taken as they are. Otherwise files are dealt out by their hash:
+    Folders named train, validation and test are taken as they are, and so are files that are named so before their
+    suffix. Otherwise files are dealt out by their hash:
     names do not matter, and copies of a file fall on the same side. Other files in the folder can move it.
     """
     if (folder / "train").is_dir():
         return {split: _hashed(find_files(folder / split, suffixes)) for split in SPLITS}
-    files = _hashed(find_files(folder, suffixes))
+    found = find_files(folder, suffixes)
+    named = {split: [path for path in found if path.name.split(".")[0].lower() == split] for split in SPLITS}
+    if named["train"]:
+        return {split: _hashed(paths) for split, paths in named.items()}
+    files = _hashed(found)
     digests = sorted({digest for _, digest in files})
     shares = {"validation": config.validation_share, "test": config.test_share}
     side, taken = {}, 0

@@ -19,7 +19,15 @@ from adaptgen.domains.base import Tokenizer
 from adaptgen.model import Transformer
 from adaptgen.ngram import NgramModel
 
-__all__ = ["DocumentScore", "Estimate", "bits_per_unit", "score_documents", "score_with_ngrams"]
+__all__ = [
+    "DocumentScore",
+    "Estimate",
+    "bits_per_unit",
+    "nats_per_token",
+    "paired_difference",
+    "score_documents",
+    "score_with_ngrams",
+]
 
 NUM_RESAMPLES = 10_000
 RESAMPLES_AT_ONCE = 500
@@ -128,23 +136,49 @@ def score_with_ngrams(ngrams: NgramModel, documents: Sequence[np.ndarray], token
 
 
 def bits_per_unit(scores: Sequence[DocumentScore], *, seed: int = 0) -> Estimate:
-    """Bits of all documents by units of all documents.
+    """Bits of all documents by units of all documents, with an interval as of `_ratio_of_sums`."""
+    return _ratio_of_sums(_bits(scores), _units(scores), seed=seed)
+
+
+def nats_per_token(scores: Sequence[DocumentScore], *, seed: int = 0) -> Estimate:
+    """Nats of all documents by tokens of all documents, with an interval as of `_ratio_of_sums`."""
+    nats, tokens = np.array([[score.nats, score.num_tokens] for score in scores]).T
+    return _ratio_of_sums(nats, tokens, seed=seed)
+
+
+def paired_difference(scores: Sequence[DocumentScore], others: Sequence[DocumentScore], *, seed: int = 0) -> Estimate:
+    """Bits per unit of `scores` less those of `others`, which are of the same documents in the same order.
+
+    Since a hard document is hard for both, the interval of the difference is far smaller than those of the two.
+    """
+    assert [score.num_units for score in scores] == [score.num_units for score in others], "not the same documents"
+    return _ratio_of_sums(_bits(scores) - _bits(others), _units(scores), seed=seed)
+
+
+def _bits(scores: Sequence[DocumentScore]) -> np.ndarray:
+    return np.array([score.nats for score in scores]) / math.log(2)
+
+
+def _units(scores: Sequence[DocumentScore]) -> np.ndarray:
+    return np.array([score.num_units for score in scores])
+
+
+def _ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray, *, seed: int) -> Estimate:
+    """The ratio of two sums over documents.
 
     The interval is a percentile bootstrap over documents (Efron & Tibshirani, "An Introduction to the Bootstrap",
     1993, chapter 13): it says how far the figure would move with other documents of the same kind, not with
     another training run.
 
     Args:
-        scores: of at least one document with units.
+        numerators, denominators: of each document; one denominator at least is not zero.
         seed: of the resampling.
     """
-    bits = np.array([score.nats for score in scores]) / math.log(2)
-    units = np.array([score.num_units for score in scores])
-    assert units.sum() > 0, "there is nothing to divide by"
+    assert denominators.sum() > 0, "there is nothing to divide by"
     rng = np.random.default_rng(seed)
-    ratios = []
+    count, ratios = len(numerators), []
     for _ in range(NUM_RESAMPLES // RESAMPLES_AT_ONCE):
-        drawn = rng.integers(len(scores), size=(RESAMPLES_AT_ONCE, len(scores)))
-        ratios.append(bits[drawn].sum(axis=1) / np.maximum(1, units[drawn].sum(axis=1)))
+        drawn = rng.integers(count, size=(RESAMPLES_AT_ONCE, count))
+        ratios.append(numerators[drawn].sum(axis=1) / np.maximum(1, denominators[drawn].sum(axis=1)))
     low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
-    return Estimate(value=float(bits.sum() / units.sum()), low=float(low), high=float(high))
+    return Estimate(value=float(numerators.sum() / denominators.sum()), low=float(low), high=float(high))

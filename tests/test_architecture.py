@@ -99,6 +99,8 @@ class Text(Prompt):
 class Toy(Domain):
     name = "toy"
     default_checkpoint = "toy"
+    example_input = "song.toy"
+    held_out = "examples/toy"
     suffixes = (".toy",)
     tokenizer_type = Bytes
 
@@ -113,6 +115,9 @@ class Toy(Domain):
 
     def render(self, path, *, soundfont):
         return b""
+
+    def result_suffixes(self, path, request):
+        return [".toy"]
 
     def read_prompt(self, path, tokenizer, request, *, window):
         return Text(path, request.bars)

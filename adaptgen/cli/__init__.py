@@ -14,6 +14,7 @@ from adaptgen import __version__
 from adaptgen.cli import checkpoints, recipes
 from adaptgen.cli.common import print_error, say
 from adaptgen.cli.continue_ import continue_
+from adaptgen.cli.eval import eval_
 from adaptgen.cli.render import render
 from adaptgen.cli.tokenize import tokenize
 from adaptgen.cli.train import train
@@ -38,7 +39,7 @@ class Verbs(TyperGroup):
 app = typer.Typer(
     name="adaptgen",
     cls=Verbs,
-    help="Continue a song: a small transformer writes the next bars of your MIDI file.",
+    help="Continue a file: a small transformer writes the next bars of your song, or the next words of your text.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,6 +50,7 @@ app.command("continue")(continue_)
 app.command("render")(render)
 app.command("tokenize")(tokenize)
 app.command("train")(train)
+app.command("eval")(eval_)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(checkpoints.app, name="checkpoints")
 

@@ -65,8 +65,8 @@ def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def progress_bar(*, stderr: bool = False) -> Progress:
-    """A bar with share done, ETA and a free text field `status`; silent where nobody watches.
+def progress_bar(*, stderr: bool = False, is_hidden: bool = False) -> Progress:
+    """A bar with share done, ETA and a free text field `status`; silent where nobody watches, or if it is hidden.
 
     Add tasks with `add_task(description, total=..., status="")`.
     """
@@ -89,7 +89,7 @@ def progress_bar(*, stderr: bool = False) -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}", markup=False),
         console=console,
-        disable=not console.is_terminal,
+        disable=is_hidden or not console.is_terminal,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +23,11 @@ LARGEST_SEED = 2**31
 
 def continue_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to continue; its kind decides the domain.")],
-    bars: Annotated[int | None, typer.Option(help="How many bars to add; 16 if nothing is said.")] = None,
+    bars: Annotated[int | None, typer.Option(help="How many bars to add to music; 16 if nothing is said.")] = None,
     seconds: Annotated[float | None, typer.Option(help="How many seconds to add instead.")] = None,
+    words: Annotated[int | None, typer.Option(help="How many words to add to a text; 200 if nothing is said.")] = None,
+    chars: Annotated[int | None, typer.Option(help="How many characters to add instead.")] = None,
+    tokens: Annotated[int | None, typer.Option(help="How many of the model's tokens to add instead.")] = None,
     from_bar: Annotated[
         int | None,
         typer.Option(help="Bar at which the new part begins, from 1; what the file has from there on is left out."),
@@ -33,6 +37,7 @@ def continue_(
     ] = None,
     wav: Annotated[bool, typer.Option(" /--no-wav", help="Write no sound beside the MIDI file.")] = True,
     soundfont: Annotated[Path | None, typer.Option(help="SF2 or SF3 file to play the sound with.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of a text, if it cannot be told.")] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw the result as a PNG.")] = False,
     new_only: Annotated[bool, typer.Option("--new-only", help="Write the new part alone.")] = False,
     variations: Annotated[int, typer.Option(help="How many different continuations, drawn together.")] = 1,
@@ -52,15 +57,30 @@ def continue_(
     Example: adaptgen continue song.mid --bars 16
 
     Example: adaptgen continue song.mid --from-bar 9 --variations 4 --temperature 0.9
+
+    Example: adaptgen continue story.txt --words 300
     """
     from adaptgen import domains
 
     domain = domains.for_file(file)
     if not variations >= 1:
         raise UsageError(f"--variations is {variations}", "Give a whole number from 1 up")
-    suffixes = [domain.suffixes[0]]
-    suffixes += [".wav"] if wav and ".wav" not in suffixes else []
-    suffixes += [".png"] if picture else []
+    from adaptgen.domains.base import ContinuationRequest
+
+    request = ContinuationRequest(
+        bars=bars,
+        seconds=seconds,
+        words=words,
+        chars=chars,
+        tokens=tokens,
+        from_bar=from_bar,
+        new_only=new_only,
+        sound=wav,
+        soundfont=soundfont,
+        encoding=encoding,
+        picture=picture,
+    )
+    suffixes = domain.result_suffixes(file, request)
     stem = output.with_suffix("") if output and output.suffix.lower() in domain.suffixes else output
     stem = stem or Path(f"{file.stem}.continued")
     stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
@@ -71,21 +91,12 @@ def continue_(
 
     from adaptgen.checkpoint import load_checkpoint
     from adaptgen.continuation import continue_file
-    from adaptgen.domains.base import ContinuationRequest
 
-    request = ContinuationRequest(
-        bars=bars,
-        seconds=seconds,
-        from_bar=from_bar,
-        new_only=new_only,
-        sound=wav,
-        soundfont=soundfont,
-        picture=picture,
-    )
     loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
     sampling = _override(loaded.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     seed = secrets.randbelow(LARGEST_SEED) if seed is None else seed
-    with progress_bar(stderr=True) as progress:
+    is_shown_live = domain.is_readable and variations == 1 and not as_json and sys.stdout.isatty()
+    with progress_bar(stderr=True, is_hidden=is_shown_live) as progress:
         task = progress.add_task("continuing", total=100, status="")
         results = continue_file(
             file,
@@ -95,11 +106,19 @@ def continue_(
             variations=variations,
             seed=seed,
             on_progress=lambda share: progress.update(task, completed=int(100 * share)),
+            on_text=_write_out if is_shown_live else lambda text: None,
         )
+    if is_shown_live:
+        say("\n")
     for result, row in zip(results, paths, strict=True):
         for path in row:
             write_new(path, result.files[path.suffix], force=force)
     _report(results, paths, checkpoint=loaded.name, seed=seed, as_json=as_json)
+
+
+def _write_out(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _override(sampling: Sampling, **options: float | int | None) -> Sampling:

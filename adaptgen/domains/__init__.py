@@ -37,7 +37,7 @@ def for_file(path: Path) -> Domain:
     known = []
     for name in names():
         domain = get(name)
-        if path.suffix.lower() in domain.suffixes:
+        if path.name.lower().endswith(domain.suffixes):
             return domain
         known += domain.suffixes
     raise InputFileError(

@@ -108,6 +108,10 @@ class Grammar(ABC):
     def accept(self, frame: np.ndarray) -> None:
         """Go on by one frame, int `[K]`, which `allowed` must hold."""
 
+    def take_text(self) -> str:
+        """What has been written since the last call, where that is something to read as it comes."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ContinuationRequest:
@@ -115,6 +119,9 @@ class ContinuationRequest:
 
     bars: int | None = None
     seconds: float | None = None
+    words: int | None = None
+    chars: int | None = None
+    tokens: int | None = None
     from_bar: int | None = None
     """The bar, counted from 1, at which the new part begins; what the prompt has from there on is cut off."""
     new_only: bool = False
@@ -122,6 +129,8 @@ class ContinuationRequest:
     sound: bool = True
     """Render sound beside the domain's own file, where that is a separate thing."""
     soundfont: Path | None = None
+    encoding: str | None = None
+    """Of a text; told from the file if not given."""
     picture: bool = False
     """Draw the result, with the join marked."""
 
@@ -158,6 +167,12 @@ class Domain(ABC):
 
     name: ClassVar[str]
     default_checkpoint: ClassVar[str]
+    example_input: ClassVar[str]
+    """A file name to show in examples of commands."""
+    held_out: ClassVar[str]
+    """A shipped folder of files that the shipped checkpoints have not seen."""
+    is_readable: ClassVar[bool] = False
+    """Whether a continuation can be read while it is drawn."""
     """The shipped one that continues its files."""
     suffixes: ClassVar[tuple[str, ...]]
     """Of files that it reads, lower case with the dot."""
@@ -208,6 +223,10 @@ class Domain(ABC):
             InputFileError: the file or the soundfont cannot be read.
             UsageError: the domain has no sound.
         """
+
+    @abstractmethod
+    def result_suffixes(self, path: Path, request: ContinuationRequest) -> list[str]:
+        """Suffixes of the files that a continuation of a file consists of, first the one of its own kind."""
 
     @abstractmethod
     def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:

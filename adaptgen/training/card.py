@@ -47,7 +47,7 @@ def model_card(
         "",
         "## Use",
         "",
-        f"    adaptgen continue song{domain.suffixes[0]} --checkpoint {folder / 'best'}",
+        f"    adaptgen continue {domain.example_input} --checkpoint {folder / 'best'}",
         "",
         "## Training",
         "",

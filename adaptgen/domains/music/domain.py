@@ -19,6 +19,8 @@ class MusicDomain(Domain):
 
     name = "music"
     default_checkpoint = "music"
+    example_input = "song.mid"
+    held_out = "examples/lieder"
     suffixes = (".mid", ".midi")
     tokenizer_type = MusicTokenizer
 
@@ -37,6 +39,9 @@ class MusicDomain(Domain):
         from adaptgen.domains.music.render import encode_wav, render
 
         return encode_wav(render(read_song(path).midi, soundfont=soundfont))
+
+    def result_suffixes(self, path: Path, request: ContinuationRequest) -> list[str]:
+        return [".mid"] + [".wav"] * request.sound + [".png"] * request.picture
 
     def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
         from adaptgen.domains.music.prompt import MusicPrompt

@@ -91,6 +91,9 @@ class MusicPrompt(Prompt):
 
 
 def _check_length(request: ContinuationRequest) -> None:
+    for name in ("words", "chars", "tokens", "encoding"):
+        if getattr(request, name) is not None:
+            raise UsageError(f"--{name} says nothing about music", "Give --bars or --seconds")
     if request.bars is not None and request.seconds is not None:
         raise UsageError("--bars and --seconds were both given", "Give one of them")
     if request.bars is not None and not 1 <= request.bars <= MAX_BARS:

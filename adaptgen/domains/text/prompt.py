@@ -1,0 +1,96 @@
+"""A text file to be continued: reading it, and joining what was drawn to what was there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from adaptgen.domains.base import Continuation, ContinuationRequest, Prompt
+from adaptgen.domains.text.characters import CharacterRules
+from adaptgen.domains.text.encoding import PACKED_SUFFIXES, read_text
+from adaptgen.domains.text.grammar import Length, TextGrammar
+from adaptgen.domains.text.tokenizer import TextTokenizer
+from adaptgen.errors import InputFileError, UsageError
+
+__all__ = ["TextPrompt"]
+
+DEFAULT_WORDS = 200
+MAX_LENGTH = 10_000_000
+CHARACTERS_PER_TOKEN = 4
+"""So many are read for each token of the window: text8 makes one of a run of spaces."""
+
+
+class TextPrompt(Prompt):
+    """One text file and what is to be added to it.
+
+    Args:
+        path: the file.
+        tokenizer: of the model.
+        request: how much to add.
+        window: the model's attention window in tokens.
+    """
+
+    def __init__(self, path: Path, tokenizer: TextTokenizer, request: ContinuationRequest, *, window: int) -> None:
+        self.path, self.tokenizer, self.request = path, tokenizer, request
+        self.length = _length(request)
+        if path.suffix.lower() in PACKED_SUFFIXES:
+            raise InputFileError(f"{path} is packed", "Unpack it first")
+        self.file = read_text(path, encoding=request.encoding)
+        self.rules = CharacterRules.of_encoding(self.file.encoding)
+        self._tokens = _recent_tokens(self.file.text, tokenizer, window=window)
+
+    @property
+    def tokens(self) -> np.ndarray:
+        return self._tokens
+
+    def new_grammar(self) -> TextGrammar:
+        return TextGrammar(self.tokenizer, self.rules, self.length)
+
+    def complete(self, new_tokens: np.ndarray) -> Continuation:
+        text = self.tokenizer.decode(new_tokens).decode("utf-8")
+        if self.length.words is not None:
+            # What ends the last word is no part of it.
+            text = text.rstrip()
+        new = self.file.encode(text)
+        return Continuation(
+            files={self.path.suffix: new if self.request.new_only else self.file.data + new},
+            summary={
+                "words": len(text.split()),
+                "characters": len(text),
+                "bytes": len(new),
+                "encoding": self.file.encoding,
+            },
+        )
+
+
+def _length(request: ContinuationRequest) -> Length:
+    for name in ("bars", "seconds", "from_bar"):
+        if getattr(request, name) is not None:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} says nothing about a text", "Give --words, --chars or --tokens")
+    if request.picture:
+        raise UsageError("a text has no picture", "Leave --picture out")
+    asked = {"words": request.words, "chars": request.chars, "tokens": request.tokens}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(f'--{name}' for name in given)} were both given", "Give one of them")
+    for name, value in given.items():
+        if not 1 <= value <= MAX_LENGTH:
+            raise UsageError(f"--{name} is {value}", f"Give a whole number from 1 to {MAX_LENGTH}")
+    if not given:
+        return Length(words=DEFAULT_WORDS)
+    return Length(tokens=request.tokens, characters=request.chars, words=request.words)
+
+
+def _recent_tokens(text: str, tokenizer: TextTokenizer, *, window: int) -> np.ndarray:
+    """Tokens `[1, T]` of the end of a text, the begin token first if all of it fits into `window`."""
+    recent = text[-CHARACTERS_PER_TOKEN * window :]
+    tokens = tokenizer.encode(recent)
+    if len(recent) == len(text) and tokens.shape[1] < window:
+        return np.concatenate([[[tokenizer.begin]], tokens], axis=1)
+    # Not to begin inside a character: those bytes of UTF-8 that go on with one are 10xxxxxx.
+    start = max(0, tokens.shape[1] - window)
+    while (piece := tokenizer.token_bytes[tokens[0, start]]) and piece[0] & 0xC0 == 0x80:
+        start += 1
+    return tokens[:, start:]

@@ -1,0 +1,130 @@
+"""Measuring checkpoints from the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaptgen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from adaptgen.config import ModelConfig
+from adaptgen.domains import get
+from adaptgen.model import Transformer
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def random_checkpoint(folder: Path, *, seed: int, options: dict[str, str] | None = None) -> Path:
+    domain = get("text")
+    tokenizer = domain.tokenizer_type.from_options(options or {})
+    folder.mkdir()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = ModelConfig(num_layers=2, num_heads=2, model_dim=16, attention_window=32)
+        model = Transformer(config, tokenizer.vocab_sizes)
+    save_checkpoint(Checkpoint(domain, tokenizer, model), folder, card="# random\n")
+    return folder
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "one.txt").write_text("It was a dark night.\n\n\nIt rained.\n")
+    (folder / "two.txt").write_text("Zwölf Boxkämpfer jagen Viktor.\n" * 3)
+    (folder / "bad.txt").write_bytes(b"\0")
+    return folder
+
+
+def test_figures_are_those_of_the_model(adaptgen_here: Run, tmp_path: Path, texts: Path) -> None:
+    one, two = (random_checkpoint(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 2)))
+    code, out, _ = adaptgen_here("eval", "--checkpoint", one, "--checkpoint", two, "--data", texts, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["documents"], found["unit"]) == (3, "byte")
+    assert [item["reason"] for item in found["skipped"]] == ["is no text: character 0 is a null"]
+    nats, num_bytes = [], 0
+    for folder in (one, two):
+        checkpoint, total = load_checkpoint(str(folder)), 0.0
+        documents = [
+            document
+            for name in ("one.txt", "two.txt")
+            for document in get("text").read_documents(texts / name, checkpoint.tokenizer, is_training=False)
+        ]
+        for document in documents:
+            with torch.no_grad():
+                logits = checkpoint.model(torch.from_numpy(document[:, :-1])[None])[0, 0]
+            total += float(
+                torch.nn.functional.cross_entropy(logits, torch.from_numpy(document[0, 1:]), reduction="sum")
+            )
+        nats.append(total)
+        num_bytes = sum(document.shape[1] - 1 for document in documents)
+    assert found["units"] == num_bytes
+    for row, total in zip(found["models"], nats, strict=True):
+        assert row["nats_per_token"]["value"] == pytest.approx(total / num_bytes, abs=1e-5)
+        assert row["perplexity"] == pytest.approx(math.exp(total / num_bytes), rel=1e-4)
+        bits = row["bits_per_byte"]
+        assert bits["value"] == pytest.approx(total / num_bytes / math.log(2), abs=1e-5)
+        assert bits["low"] <= bits["value"] <= bits["high"]
+    difference = found["models"][1]["difference_to_first"]
+    assert difference["value"] == pytest.approx((nats[1] - nats[0]) / num_bytes / math.log(2), abs=1e-5)
+
+
+def test_the_table_names_every_model_and_the_file_holds_the_figures(
+    adaptgen_here: Run, tmp_path: Path, texts: Path
+) -> None:
+    checkpoint, output = random_checkpoint(tmp_path / "mine", seed=1), tmp_path / "figures.json"
+    arguments = ("eval", "--checkpoint", checkpoint, "--data", texts / "one.txt", "-o", output)
+    code, out, _ = adaptgen_here(*arguments)
+    assert code == 0
+    assert "mine" in out
+    assert "bits per byte" in out
+    assert json.loads(output.read_text())["models"][0]["tokens"] == 34
+    code, _, err = adaptgen_here(*arguments)
+    assert code == 1
+    assert "exists already" in err
+
+
+def test_of_a_folder_with_splits_the_test_split_is_taken(adaptgen_here: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    for name in ("train", "validation", "test"):
+        (folder / f"{name}.txt").write_text(name)
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    _, out, _ = adaptgen_here("eval", "--checkpoint", checkpoint, "--data", folder, "--json")
+    assert json.loads(out)["units"] == len("test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        ((), 2, "nothing to measure"),
+        (("--dataset", "cooking"), 2, "no dataset 'cooking'"),
+        (("--dataset", "music", "--limit", "0"), 2, "--limit is 0"),
+        (("--checkpoint", "music", "--data", "nowhere"), 1, "no file or folder nowhere"),
+        (("--checkpoint", "music", "--data", "empty"), 1, "has no music files"),
+        (("--checkpoint", "music", "--checkpoint", "mine"), 1, "music is for music, mine for text"),
+        (("--checkpoint", "mine", "--checkpoint", "other", "--data", "texts"), 1, "does not read the same bytes"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(
+    adaptgen_here: Run, tmp_path: Path, texts: Path, arguments: tuple[str, ...], code: int, expected: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    random_checkpoint(tmp_path / "mine", seed=1)
+    random_checkpoint(tmp_path / "other", seed=1, options={"kind": "text8"})
+    found, _, err = adaptgen_here("eval", *arguments)
+    assert (found, expected in err) == (code, True), err
+    assert "Traceback" not in err
+
+
+def test_the_shipped_music_checkpoint_is_measured_without_any_data(adaptgen_here: Run) -> None:
+    code, out, _ = adaptgen_here("eval", "--dataset", "music", "--limit", "2", "--json")
+    assert code == 0
+    figures = json.loads(out)
+    assert figures["documents"] == 2
+    assert figures["models"][0]["bits_per_note"]["value"] < 7

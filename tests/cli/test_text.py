@@ -1,0 +1,93 @@
+"""Text from the command line: train on a folder, continue a file, look at its tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+TINY = ("--set", "model.model_dim=32", "--set", "model.num_layers=2", "--set", "training.num_threads=1")
+TWO_STEPS = ("--steps", 2, "--set", "training.validate_every=2", "--set", "training.validation_batches=1")
+
+
+@pytest.fixture
+def trained(adaptgen_here: Run) -> str:
+    code, _, err = adaptgen_here("train", "recipes/text.yaml", *TINY, *TWO_STEPS)
+    assert code == 0, err
+    return "runs/text/best"
+
+
+def test_train_continue_tokenize_eval(adaptgen_here: Run, trained: str, tmp_path: Path) -> None:
+    card = (tmp_path / trained / "README.md").read_text()
+    assert "adaptgen continue story.txt --checkpoint runs/text/best" in card
+    assert "bits per byte" in card
+    story = tmp_path / "Story.TXT"
+    story.write_text("Es war einmal ein König.\n")
+    arguments = ("continue", story, "--checkpoint", trained, "--seed", 1, "--json")
+    code, out, err = adaptgen_here(*arguments, "--words", 5, "--variations", 2)
+    assert code == 0, err
+    reports = json.loads(out)
+    assert [report["files"] for report in reports] == [["Story.continued.1.TXT"], ["Story.continued.2.TXT"]]
+    for report in reports:
+        written = (tmp_path / report["files"][0]).read_bytes()
+        assert written.startswith(story.read_bytes())
+        assert report["bytes"] == len(written) - story.stat().st_size
+        assert report["encoding"] == "utf-8"
+    code, out, err = adaptgen_here("tokenize", story, "--checkpoint", trained, "--roundtrip", "--json")
+    assert code == 0, err
+    assert json.loads(out) == {
+        "characters": 25,
+        "characters_lost": 0,
+        "bytes": 26,
+        "tokens": 26,
+        "tokens_per_byte": 1.0,
+    }
+    code, out, _ = adaptgen_here("tokenize", story, "--checkpoint", trained)
+    assert out.splitlines()[:4] == ["<begin>", "E", "s", " "]
+    code, out, err = adaptgen_here("eval", "--checkpoint", trained, "--dataset", "text", "--limit", 1, "--json")
+    assert code == 0, err
+    assert 0 < json.loads(out)["models"][0]["bits_per_byte"]["value"] < 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("continue", "story.txt", "--bars", 3), "--bars says nothing about a text"),
+        (("continue", "binary.txt"), "is no text: character 0 is a null"),
+        (("continue", "missing.txt"), "missing.txt cannot be read: No such file"),
+        (("continue", "song.mid", "--words", 3), "--words says nothing about music"),
+        (("render", "story.txt"), "story.txt is text, which has no sound"),
+    ],
+)
+def test_what_makes_no_sense_is_said(
+    adaptgen_here: Run, trained: str, tmp_path: Path, arguments: tuple[object, ...], expected: str
+) -> None:
+    (tmp_path / "story.txt").write_text("Once")
+    (tmp_path / "binary.txt").write_bytes(b"\0\1")
+    song = Path(__file__).parents[2] / "examples" / "song.mid"
+    (tmp_path / "song.mid").write_bytes(song.read_bytes())
+    if arguments[0] == "continue" and arguments[1] != "song.mid":
+        arguments = (*arguments, "--checkpoint", trained)
+    before = sorted(tmp_path.iterdir())
+    code, _, err = adaptgen_here(*arguments)
+    assert code in (1, 2)
+    assert expected in err
+    assert "Traceback" not in err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_bundles_of_a_corpus_are_split_by_name_and_read_packed(adaptgen_here: Run, tmp_path: Path) -> None:
+    import lzma
+
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "train.txt.xz").write_bytes(lzma.compress(b"the cat sat on the mat.\n\n\n" * 200))
+    (folder / "validation.txt").write_text("the dog sat on the log.\n" * 40)
+    code, out, err = adaptgen_here(
+        "train", "text", "--data", folder, *TINY, *TWO_STEPS, "--set", "training.seq_len=64", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["num_files"] == 2

@@ -1,0 +1,195 @@
+"""What continuing a text promises, whatever the model says: its bytes stay, and whole characters are added."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptgen.checkpoint import Checkpoint
+from adaptgen.config import ModelConfig
+from adaptgen.continuation import continue_file
+from adaptgen.domains import get
+from adaptgen.domains.base import ContinuationRequest
+from adaptgen.domains.text.characters import BETWEEN, DEAD, CharacterRules
+from adaptgen.domains.text.corpus import read_documents, split_documents
+from adaptgen.domains.text.tokenizer import KINDS, TextTokenizer, to_text8
+from adaptgen.errors import CheckpointError, InputFileError, RecipeError, UsageError
+from adaptgen.model import Transformer
+from adaptgen.sampling import Sampling
+
+GERMAN = "Das Mädchen lief über die Straße.\r\n" * 20
+JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 20
+TEXTS = {"utf-8": GERMAN, "utf-8-sig": JAPANESE, "utf-16": GERMAN, "cp1252": GERMAN, "cp932": JAPANESE}
+LENGTHS = [{"words": 7}, {"chars": 41}, {"tokens": 40}, {"chars": 1}, {"tokens": 1}, {"words": 1}]
+
+
+@cache
+def random_writer(kind: str = "bytes") -> Checkpoint:
+    """Random weights: every legal token is about as likely as any other."""
+    domain, tokenizer = get("text"), TextTokenizer(kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = ModelConfig(num_layers=2, num_heads=2, model_dim=16, attention_window=32)
+        return Checkpoint(domain, tokenizer, Transformer(config, tokenizer.vocab_sizes).eval())
+
+
+def continued(path: Path, *, kind: str = "bytes", seed: int = 0, variations: int = 1, **request: object) -> list[bytes]:
+    results = continue_file(
+        path, random_writer(kind), ContinuationRequest(**request), Sampling(), seed=seed, variations=variations
+    )
+    return [result.files[".txt"] for result in results]
+
+
+@pytest.mark.parametrize("length", LENGTHS, ids=str)
+@pytest.mark.parametrize("encoding", TEXTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_input_stays_and_exactly_so_much_is_added(
+    tmp_path: Path, kind: str, encoding: str, length: dict[str, int]
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXTS[encoding].encode(encoding))
+    for after in continued(path, kind=kind, seed=3, variations=3, **length):
+        assert after.startswith(path.read_bytes())
+        text = after.decode(encoding)[len(TEXTS[encoding]) :].replace("\r\n", "\n")
+        assert not any(unicodedata.category(char) == "Cc" and char not in "\n\t" for char in text)
+        if "chars" in length:
+            assert len(text) == length["chars"]
+        elif "tokens" in length:
+            assert len(text.encode()) == length["tokens"]
+        else:
+            assert len(text.split()) == length["words"] or len(text) >= 39 * length["words"]
+            assert text == text.rstrip()
+
+
+def test_new_text_alone_and_line_ends_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(GERMAN.encode())
+    whole, alone = continued(path, chars=3000)[0], continued(path, chars=3000, new_only=True)[0]
+    assert whole == path.read_bytes() + alone
+    assert alone.count(b"\n") == alone.count(b"\r\n") > 3
+
+
+@pytest.mark.parametrize("text", ["", "x", "é", "猫" * 500, "\n", "a" * 31, "a" * 32, "a" * 33])
+@pytest.mark.parametrize("kind", KINDS)
+def test_short_and_odd_texts_go_on(tmp_path: Path, kind: str, text: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode())
+    (after,) = continued(path, kind=kind, chars=5)
+    assert after.startswith(path.read_bytes())
+    assert len(after.decode()) == len(text) + 5
+
+
+def test_what_is_shown_live_is_what_is_written(tmp_path: Path) -> None:
+    path, shown = tmp_path / "text.txt", []
+    path.write_bytes(GERMAN.encode())
+    request = ContinuationRequest(chars=200, new_only=True)
+    (result,) = continue_file(path, random_writer(), request, Sampling(), on_text=shown.append)
+    assert "".join(shown) == result.files[".txt"].decode().replace("\r\n", "\n")
+    assert len([piece for piece in shown if piece]) == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({"bars": 3}, "--bars says nothing about a text"),
+        ({"seconds": 3.0}, "--seconds says nothing about a text"),
+        ({"picture": True}, "no picture"),
+        ({"words": 3, "chars": 4}, "--words and --chars"),
+        ({"tokens": 0}, "--tokens is 0"),
+        ({"encoding": "klingon"}, "--encoding"),
+    ],
+)
+def test_senseless_requests_are_refused(tmp_path: Path, request_: dict[str, object], expected: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("text")
+    with pytest.raises(UsageError) as error:
+        continued(path, **request_)
+    assert expected in str(error.value)
+
+
+def test_a_packed_text_is_not_continued(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="packed"):
+        continued(tmp_path / "text.txt.xz", words=3)
+
+
+def test_rules_for_unicode_allow_what_python_can_read() -> None:
+    """All characters but controls and surrogates, and no other bytes."""
+    rules = CharacterRules.of_encoding("utf-8")
+    draw = random.Random(0)
+    codes = [0xA0, 0x7FF, 0x800, 0xFFF, 0x1000, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x3FFFF, 0x40000, 0xFFFFF, 0x10FFFF]
+    codes += [draw.randrange(0xA0, 0xD800) for _ in range(150)] + [draw.randrange(0xE000, 0x110000) for _ in range(150)]
+    for code in codes:
+        assert rules.run(BETWEEN, chr(code).encode()) == (BETWEEN, 1), hex(code)
+    overlong = (b"\xc0\x80", b"\xe0\x80\x80", b"\xf0\x80\x80\x80")
+    for data in (*overlong, b"\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\x1b", b"\xc2\x9b"):
+        assert rules.run(BETWEEN, data)[0] == DEAD, data
+    for _ in range(500):
+        data, state = b"", BETWEEN
+        while len(data) < 20 or state != BETWEEN:
+            data += bytes([draw.choice(np.flatnonzero(rules.table[state] != DEAD).tolist())])
+            state, _ = rules.run(state, data[-1:])
+        data.decode("utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp932", "koi8-r", "ascii", "euc_kr", "big5"])
+def test_rules_for_an_encoding_allow_just_what_it_has(encoding: str) -> None:
+    rules = CharacterRules.of_encoding(encoding)
+    for code in [*range(0x20, 0x7F), *range(0xA0, 0xD800, 7), *range(0xE000, 0xFFFE, 7)]:
+        char = chr(code)
+        try:
+            is_there = char.encode(encoding).decode(encoding) == char
+        except UnicodeError:
+            is_there = False
+        assert (rules.run(BETWEEN, char.encode()) == (BETWEEN, 1)) is is_there, hex(code)
+
+
+@given(st.text())
+@settings(max_examples=60, deadline=None)
+def test_bytes_lose_nothing(text: str) -> None:
+    tokenizer = TextTokenizer()
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        return
+    tokens = tokenizer.encode(text)
+    assert tokenizer.decode(tokens) == data
+    assert tokenizer.count_units(tokens) == len(data) == len(tokenizer.describe(tokens))
+
+
+def test_text8_is_as_its_script_makes_it() -> None:
+    assert to_text8("In 1905, the Café—at 3 a.m.") == "in one nine zero five the cafe at three a m "
+    tokenizer = TextTokenizer("text8")
+    assert tokenizer.decode(tokenizer.encode("A1 b")) == b"a one b"
+    assert tokenizer.vocab_sizes == (28,)
+
+
+def test_documents_are_the_file_and_end_with_two_blank_lines(tmp_path: Path) -> None:
+    text = "one\n\ntwo\n\n\nthree\n\n\n\n\nfour\n"
+    assert split_documents(text) == ["one\n\ntwo\n\n\n", "three\n\n\n\n\n", "four\n"]
+    path = tmp_path / "text.txt"
+    path.write_text(text)
+    tokenizer = TextTokenizer()
+    documents = read_documents(path, tokenizer)
+    assert b"".join(tokenizer.decode(document) for document in documents) == text.encode()
+    assert all(document[0, 0] == tokenizer.begin for document in documents)
+    path.write_text("")
+    with pytest.raises(InputFileError, match="is empty"):
+        read_documents(path, tokenizer)
+
+
+def test_a_tokenizer_is_saved_with_its_kind(tmp_path: Path) -> None:
+    TextTokenizer("text8").save(tmp_path)
+    assert TextTokenizer.load(tmp_path, {"kind": "text8"}).vocab_sizes == (28,)
+    with pytest.raises(CheckpointError, match="not of the kind"):
+        TextTokenizer.load(tmp_path, {"kind": "bytes"})
+    for options, expected in [({"kind": "morse"}, "'morse'"), ({"size": 3}, "tokenizer.size")]:
+        with pytest.raises(RecipeError, match=expected):
+            TextTokenizer.from_options(options)
