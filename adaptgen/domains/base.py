@@ -7,7 +7,7 @@ folder with a `DOMAIN` in it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -24,6 +24,12 @@ class Tokenizer(ABC):
     """The token that begins a document, in every stream."""
     unit_name: ClassVar[str]
     """What a musician or reader counts in place of tokens: note, second, character."""
+
+    def fit(self, paths: Iterable[Path]) -> None:  # noqa: B027 - not abstract: most have nothing to learn
+        """Learn from training files what the options leave open, before anything is tokenised.
+
+        The same files in the same order give the same tokenizer.
+        """
 
     @property
     @abstractmethod

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptgen.config import Recipe
-from adaptgen.data import Shard, find_files, prepare
+from adaptgen.data import Shard, find_files, prepare, split_files
 from adaptgen.domains.base import Domain, Tokenizer
 from adaptgen.errors import InputFileError
 from adaptgen.shipped import find_shipped
 
-__all__ = ["Corpus", "find_data_folder", "read_corpus"]
+__all__ = ["Corpus", "find_data_folder", "fit_tokenizer", "read_corpus"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,18 @@ def find_data_folder(folder: str) -> Path:
     if found is None:
         raise InputFileError(f"there is no folder {folder}", "Give one with --data")
     return found.resolve()
+
+
+def fit_tokenizer(recipe: Recipe, domain: Domain, tokenizer: Tokenizer) -> None:
+    """Let a new tokenizer learn from the training files of all sources."""
+    folders = [Path(recipe.data.folder) / source.path for source in recipe.data.sources]
+    # A generator: most tokenizers learn nothing, and finding the files takes a while.
+    tokenizer.fit(
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path, _ in split_files(folder, domain.suffixes, recipe.data)["train"]
+    )
 
 
 def read_corpus(

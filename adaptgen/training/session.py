@@ -19,7 +19,7 @@ from adaptgen.errors import OutputFileError, RecipeError
 from adaptgen.model import Transformer
 from adaptgen.training import run_folder
 from adaptgen.training.card import model_card
-from adaptgen.training.corpus import find_data_folder, read_corpus
+from adaptgen.training.corpus import find_data_folder, fit_tokenizer, read_corpus
 from adaptgen.training.log import RunLog
 from adaptgen.training.loop import Trainer, Validation
 from adaptgen.training.memory import keep_freed_memory
@@ -62,6 +62,8 @@ class Session:
             torch.set_num_threads(self.recipe.training.num_threads)
         keep_freed_memory()
         checkpoint = new_checkpoint(self.recipe)
+        if self.recipe.init_from is None:
+            fit_tokenizer(self.recipe, checkpoint.domain, checkpoint.tokenizer)
         self.corpus = read_corpus(self.recipe, checkpoint.domain, checkpoint.tokenizer, on_progress=on_progress)
         fingerprint = self.corpus.fingerprint
         if resume:

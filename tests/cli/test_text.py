@@ -91,3 +91,17 @@ def test_bundles_of_a_corpus_are_split_by_name_and_read_packed(adaptgen_here: Ru
     )
     assert code == 0, err
     assert json.loads(out)["num_files"] == 2
+
+
+def test_bpe_is_learned_once_and_kept(adaptgen_here: Run, tmp_path: Path) -> None:
+    arguments = ("train", "text", *TINY, *TWO_STEPS, "--set", "tokenizer={kind: bpe, vocab_size: 400}")
+    code, _, err = adaptgen_here(*arguments)
+    assert code == 0, err
+    code, _, err = adaptgen_here("train", "text", *TINY, *arguments[-2:], "--steps", 3, "--resume")
+    assert code == 0, err
+    (tmp_path / "story.txt").write_text("Once upon a time")
+    code, out, err = adaptgen_here(
+        "continue", "story.txt", "--checkpoint", "runs/text/best", "--tokens", 12, "--json", "--seed", 1
+    )
+    assert code == 0, err
+    assert json.loads(out)[0]["tokens"] == 12

@@ -28,13 +28,15 @@ from adaptgen.sampling import Sampling
 GERMAN = "Das Mädchen lief über die Straße.\r\n" * 20
 JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。\n" * 20
 TEXTS = {"utf-8": GERMAN, "utf-8-sig": JAPANESE, "utf-16": GERMAN, "cp1252": GERMAN, "cp932": JAPANESE}
+TEXTS_TO_LEARN = Path(__file__).parents[2] / "examples" / "text" / "validation.txt"
 LENGTHS = [{"words": 7}, {"chars": 41}, {"tokens": 40}, {"chars": 1}, {"tokens": 1}, {"words": 1}]
 
 
 @cache
 def random_writer(kind: str = "bytes") -> Checkpoint:
     """Random weights: every legal token is about as likely as any other."""
-    domain, tokenizer = get("text"), TextTokenizer(kind)
+    domain, tokenizer = get("text"), TextTokenizer(kind, vocab_size=400)
+    tokenizer.fit([TEXTS_TO_LEARN])
     with torch.random.fork_rng():
         torch.manual_seed(1)
         config = ModelConfig(num_layers=2, num_heads=2, model_dim=16, attention_window=32)
@@ -63,7 +65,8 @@ def test_the_input_stays_and_exactly_so_much_is_added(
         if "chars" in length:
             assert len(text) == length["chars"]
         elif "tokens" in length:
-            assert len(text.encode()) == length["tokens"]
+            num_tokens = length["tokens"]
+            assert len(text.encode()) == num_tokens or (kind == "bpe" and len(text.encode()) > num_tokens)
         else:
             assert len(text.split()) == length["words"] or len(text) >= 39 * length["words"]
             assert text == text.rstrip()
@@ -93,7 +96,7 @@ def test_what_is_shown_live_is_what_is_written(tmp_path: Path) -> None:
     request = ContinuationRequest(chars=200, new_only=True)
     (result,) = continue_file(path, random_writer(), request, Sampling(), on_text=shown.append)
     assert "".join(shown) == result.files[".txt"].decode().replace("\r\n", "\n")
-    assert len([piece for piece in shown if piece]) == 200
+    assert len([piece for piece in shown if piece]) == 200, "not as it comes"
 
 
 @pytest.mark.parametrize(
@@ -185,11 +188,46 @@ def test_documents_are_the_file_and_end_with_two_blank_lines(tmp_path: Path) -> 
         read_documents(path, tokenizer)
 
 
+def test_bpe_learns_words_and_loses_nothing(tmp_path: Path) -> None:
+    tokenizer, again = TextTokenizer("bpe", vocab_size=600), TextTokenizer("bpe", vocab_size=600)
+    tokenizer.fit(iter([TEXTS_TO_LEARN, tmp_path / "missing.txt"]))
+    again.fit([TEXTS_TO_LEARN])
+    assert tokenizer.fingerprint == again.fingerprint
+    assert b" the" in tokenizer.token_bytes
+    assert (tokenizer.vocab_sizes, tokenizer.begin) == ((600,), 599)
+    text = "Once upon a time, in der Nähe von Köln: 猫\u2003\x00\n\n  \tthe end\U0001f600"
+    tokens = tokenizer.encode(text)
+    assert tokenizer.decode(tokens) == text.encode()
+    assert tokens.shape[1] < len(text.encode())
+    tokenizer.save(tmp_path)
+    loaded = TextTokenizer.load(tmp_path, tokenizer.to_options())
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert np.array_equal(loaded.encode(text), tokens)
+    (tmp_path / "tokenizer.json").write_text('{"kind": "bpe", "vocab_size": 600, "bpe": {"version": 9}}')
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        TextTokenizer.load(tmp_path, tokenizer.to_options())
+
+
+def test_bpe_of_a_tiny_corpus_leaves_tokens_unused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("aaaa bbbb")
+    tokenizer = TextTokenizer("bpe", vocab_size=1000)
+    tokenizer.fit([tmp_path / "a.txt"])
+    assert tokenizer.vocab_sizes == (1000,)
+    assert len(tokenizer.token_bytes) == 1000
+    assert tokenizer.token_bytes.count(None) > 700
+
+
 def test_a_tokenizer_is_saved_with_its_kind(tmp_path: Path) -> None:
     TextTokenizer("text8").save(tmp_path)
     assert TextTokenizer.load(tmp_path, {"kind": "text8"}).vocab_sizes == (28,)
-    with pytest.raises(CheckpointError, match="not of the kind"):
+    with pytest.raises(CheckpointError, match="not of kind 'bytes' with 257"):
         TextTokenizer.load(tmp_path, {"kind": "bytes"})
-    for options, expected in [({"kind": "morse"}, "'morse'"), ({"size": 3}, "tokenizer.size")]:
+    mistakes = [
+        ({"kind": "morse"}, "'morse'"),
+        ({"size": 3}, "tokenizer.size"),
+        ({"kind": "bytes", "vocab_size": 500}, "tokenizer.vocab_size"),
+        ({"kind": "bpe", "vocab_size": 100}, "tokenizer.vocab_size is 100"),
+    ]
+    for options, expected in mistakes:
         with pytest.raises(RecipeError, match=expected):
             TextTokenizer.from_options(options)

@@ -79,7 +79,7 @@ class TextGrammar(Grammar):
         if length.characters is not None:
             return self._num_characters == length.characters
         is_endless = self._num_characters >= LONGEST_WORD * length.words
-        return self._state == BETWEEN and (self._num_words == length.words or is_endless)
+        return self._state == BETWEEN and (self._num_words >= length.words or is_endless)
 
     def allowed(self) -> np.ndarray:
         mask = np.zeros((1, self.tokenizer.vocab_sizes[0]), dtype=bool)

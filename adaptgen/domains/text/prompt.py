@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ __all__ = ["TextPrompt"]
 
 DEFAULT_WORDS = 200
 MAX_LENGTH = 10_000_000
-CHARACTERS_PER_TOKEN = 4
-"""So many are read for each token of the window: text8 makes one of a run of spaces."""
+CHARACTERS_PER_TOKEN = 16
+"""So many are read for each token of the window, which is more than any tokenizer makes one of on average."""
 
 
 class TextPrompt(Prompt):
@@ -50,8 +51,9 @@ class TextPrompt(Prompt):
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         text = self.tokenizer.decode(new_tokens).decode("utf-8")
         if self.length.words is not None:
-            # What ends the last word is no part of it.
-            text = text.rstrip()
+            # The space that ended the last word, and what came with it in one token, are no part of it.
+            ends = [word.end() for word in re.finditer(r"\S+", text)][: self.length.words]
+            text = text[: ends[-1]] if ends else ""
         new = self.file.encode(text)
         return Continuation(
             files={self.path.suffix: new if self.request.new_only else self.file.data + new},

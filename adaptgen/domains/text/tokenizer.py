@@ -1,26 +1,33 @@
-"""Text as tokens: the bytes of its UTF-8, or the 27 characters of text8.
+"""Text as tokens: the bytes of its UTF-8, merges of such bytes, or the 27 characters of text8.
 
-Source of the latter: M. Mahoney, "About the Test Data" (mattmahoney.net/dc/textdata), whose script keeps the letters
+Source of the last: M. Mahoney, "About the Test Data" (mattmahoney.net/dc/textdata), whose script keeps the letters
 a to z, lower-cased, spells out digits, and turns everything else into single spaces.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer as Bpe
 
 from adaptgen.domains.base import Tokenizer
-from adaptgen.errors import CheckpointError, RecipeError
+from adaptgen.domains.text.bpe import bytes_of_tokens, learn_bpe, read_bpe
+from adaptgen.domains.text.encoding import read_text
+from adaptgen.errors import CheckpointError, InputFileError, RecipeError
 
 __all__ = ["KINDS", "TextTokenizer", "to_text8"]
 
-KINDS = ("bytes", "text8")
+KINDS = ("bytes", "bpe", "text8")
+DEFAULT_VOCAB_SIZE, MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 4096, 300, 65_536
 FILE_NAME = "tokenizer.json"
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEXT8_ALPHABET = " abcdefghijklmnopqrstuvwxyz"
@@ -34,30 +41,47 @@ def to_text8(text: str) -> str:
 
 
 class TextTokenizer(Tokenizer):
-    """Bytes or characters.
+    """Bytes, characters, or merges of bytes that are learned from the training files.
 
     Args:
         kind: one of `KINDS`.
+        vocab_size: for `bpe`, tokens in all.
 
     Attributes:
-        token_bytes: what each token stands for; None for the begin token, which is the last.
+        token_bytes: what each token stands for, None if nothing: so does the begin token, which is the last, and
+            so do tokens for which `bpe` found nothing to merge.
     """
 
     unit_name = "byte"
 
-    def __init__(self, kind: str = "bytes") -> None:
+    def __init__(self, kind: str = "bytes", *, vocab_size: int = DEFAULT_VOCAB_SIZE) -> None:
         self.kind = kind
-        pieces = [bytes([byte]) for byte in range(256)] if kind == "bytes" else [c.encode() for c in TEXT8_ALPHABET]
-        self.token_bytes: list[bytes | None] = [*pieces, None]
-        self.begin = len(pieces)
+        self.bpe: Bpe | None = None
+        if kind == "bpe":
+            self.begin = vocab_size - 1
+        else:
+            pieces = [bytes([byte]) for byte in range(256)] if kind == "bytes" else [c.encode() for c in TEXT8_ALPHABET]
+            self.begin = len(pieces)
+            self.token_bytes: list[bytes | None] = [*pieces, None]
+
+    def fit(self, paths: Iterable[Path]) -> None:
+        if self.kind == "bpe":
+            self._set_bpe(learn_bpe(_readable_texts(paths), num_tokens=self.begin))
+
+    def _set_bpe(self, bpe: Bpe) -> None:
+        self.bpe = bpe
+        pieces = bytes_of_tokens(bpe)
+        self.token_bytes = [*pieces, *[None] * (self.begin + 1 - len(pieces))]
 
     @property
     def vocab_sizes(self) -> tuple[int, ...]:
-        return (len(self.token_bytes),)
+        return (self.begin + 1,)
 
     @property
     def fingerprint(self) -> str:
-        return f"{self.kind}-1"
+        if self.bpe is None:
+            return f"{self.kind}-1"
+        return f"bpe-{hashlib.sha256(self.bpe.to_str().encode()).hexdigest()[:16]}"
 
     @cached_property
     def _id_of_byte(self) -> np.ndarray:
@@ -68,6 +92,8 @@ class TextTokenizer(Tokenizer):
 
     def encode(self, text: str) -> np.ndarray:
         """Tokens int64 `[1, T]`, without the begin token."""
+        if self.bpe is not None:
+            return np.array([self.bpe.encode(text).ids], dtype=np.int64)
         data = (to_text8(text) if self.kind == "text8" else text).encode("utf-8")
         return self._id_of_byte[np.frombuffer(data, dtype=np.uint8)][None]
 
@@ -90,21 +116,31 @@ class TextTokenizer(Tokenizer):
         return names
 
     def to_options(self) -> dict[str, Any]:
-        return {"kind": self.kind}
+        return {"kind": self.kind} | ({"vocab_size": self.begin + 1} if self.kind == "bpe" else {})
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> TextTokenizer:
-        unknown = sorted(set(options) - {"kind"})
-        if unknown:
-            raise RecipeError(f"unknown key 'tokenizer.{unknown[0]}'", "The text tokenizer has kind")
         kind = options.get("kind", KINDS[0])
         if kind not in KINDS:
             raise RecipeError(f"tokenizer.kind is {kind!r}", f"Give one of {', '.join(KINDS)}")
-        return cls(kind)
+        known = ["kind", "vocab_size"] if kind == "bpe" else ["kind"]
+        unknown = sorted(set(options) - set(known))
+        if unknown:
+            has = " and ".join(known)
+            raise RecipeError(f"unknown key 'tokenizer.{unknown[0]}'", f"The text tokenizer {kind!r} has {has}")
+        size = options.get("vocab_size", DEFAULT_VOCAB_SIZE)
+        if not isinstance(size, int) or not MIN_VOCAB_SIZE <= size <= MAX_VOCAB_SIZE:
+            raise RecipeError(
+                f"tokenizer.vocab_size is {size!r}", f"Give a whole number from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}"
+            )
+        return cls(kind, vocab_size=size)
 
     def save(self, folder: Path) -> None:
-        content = {"kind": self.kind, "num_tokens": len(self.token_bytes)}
-        (folder / FILE_NAME).write_text(json.dumps(content) + "\n", encoding="utf-8")
+        content = {"kind": self.kind, "vocab_size": self.begin + 1}
+        if self.bpe is not None:
+            content["bpe"] = json.loads(self.bpe.to_str())
+        text = json.dumps(content, ensure_ascii=False) + "\n"
+        (folder / FILE_NAME).write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, options: dict[str, Any]) -> TextTokenizer:
@@ -112,8 +148,17 @@ class TextTokenizer(Tokenizer):
         path = folder / FILE_NAME
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}", "Get the checkpoint again") from None
-        if stored != {"kind": tokenizer.kind, "num_tokens": len(tokenizer.token_bytes)}:
-            raise CheckpointError(f"{path} is not of the kind {tokenizer.kind!r}", "Get the checkpoint again")
+            if (stored["kind"], stored["vocab_size"]) != (tokenizer.kind, tokenizer.begin + 1):
+                raise ValueError(f"it is not of kind {tokenizer.kind!r} with {tokenizer.begin + 1} tokens")
+            if tokenizer.kind == "bpe":
+                tokenizer._set_bpe(read_bpe(json.dumps(stored["bpe"])))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} cannot be used: {error}", "Get the checkpoint again") from None
         return tokenizer
+
+
+def _readable_texts(paths: Iterable[Path]) -> Iterator[str]:
+    """The texts of files; those that cannot be read are reported when they are tokenised."""
+    for path in paths:
+        with suppress(InputFileError):
+            yield read_text(path).text
