@@ -17,6 +17,7 @@ K streams, V vocabulary.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from adaptgen.config import ModelConfig, ShortcutConfig
 from adaptgen.model.cache import Cache, KeyValueStore
+from adaptgen.model.depth import AttentionResidual, DepthWeightedAverage
 
 __all__ = ["Transformer"]
 
@@ -99,17 +101,29 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, *, window: int) -> Tenso
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over the past frames of one layer."""
+    """Multi-head self-attention over the past frames of one layer.
 
-    def __init__(self, config: ModelConfig) -> None:
+    With value residuals every layer but the first mixes the first one's values into its own, by two learned
+    weights that begin at one half (Zhou et al., "Value Residual Learning", arXiv:2410.17897, the learnable form).
+    """
+
+    def __init__(self, config: ModelConfig, *, is_first: bool) -> None:
         super().__init__()
+        mixes = config.depth_mixing == "value_residual" and not is_first
+        self.value_weights = nn.Parameter(torch.tensor([0.5, 0.5])) if mixes else None
         self.num_heads, self.window = config.num_heads, config.attention_window
         self.qkv = nn.Linear(config.model_dim, 3 * config.model_dim, bias=False)
         self.out = nn.Linear(config.model_dim, config.model_dim, bias=False)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], store: KeyValueStore | None) -> Tensor:
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], store: KeyValueStore | None, values_seen: list[Tensor]
+    ) -> Tensor:
+        """`values_seen` are the values of the layers before this one, which adds its own."""
         batch, length, width = x.shape
         query, key, value = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        values_seen.append(value)
+        if self.value_weights is not None:
+            value = self.value_weights[0] * values_seen[0] + self.value_weights[1] * value
         query, key = rotate(query, rotary), rotate(key, rotary)
         keys, values = key.unsqueeze(3), value.unsqueeze(3)
         if store is not None:
@@ -192,34 +206,57 @@ class MLP(nn.Module):
         return self.down(F.gelu(self.up(x)))
 
 
+@dataclass
+class Seen:
+    """What blocks have left for later ones.
+
+    Attributes:
+        layers: the embedding and the output of each block, `[B, T, C]`.
+        values: of each self-attention, `[B, H, T, D]`.
+    """
+
+    layers: list[Tensor]
+    values: list[Tensor] = field(default_factory=list)
+
+
 class Block(nn.Module):
     """Pre-norm attention and MLP; the last block of a shortcut model also reads the earlier layers."""
 
-    def __init__(self, config: ModelConfig, *, shortcut: ShortcutConfig | None, dropout: float) -> None:
+    def __init__(self, config: ModelConfig, *, shortcut: ShortcutConfig | None, is_first: bool, dropout: float) -> None:
         super().__init__()
         width = config.model_dim
         replaced = shortcut is not None and shortcut.place == "replace"
-        self.attention = None if replaced else SelfAttention(config)
+        self.attention = None if replaced else SelfAttention(config, is_first=is_first)
         self.attention_norm = None if replaced else nn.RMSNorm(width)
         self.shortcut = None if shortcut is None else Shortcut(config, shortcut)
         self.shortcut_norm = None if shortcut is None else nn.RMSNorm(width)
         self.mlp = MLP(width, config.mlp_dim or 4 * width)
         self.mlp_norm = nn.RMSNorm(width)
         self.dropout = nn.Dropout(dropout)
+        has_residuals = config.depth_mixing == "attention_residual"
+        # The first block's attention has nothing but the embedding to read.
+        self.attention_residual = AttentionResidual(width) if has_residuals and not is_first else None
+        self.mlp_residual = AttentionResidual(width) if has_residuals else None
 
-    def forward(
-        self,
-        x: Tensor,
-        layers: list[Tensor],
-        rotary: tuple[Tensor, Tensor],
-        store: KeyValueStore | None,
-        shortcut_store: KeyValueStore | None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, seen: Seen, rotary: tuple[Tensor, Tensor], cache: Cache | None, depth: int) -> Tensor:
+        """One block's step on the residual stream `[B, T, C]`."""
+        store = None if cache is None else cache.blocks[depth]
         if self.attention is not None:
-            x = x + self.dropout(self.attention(self.attention_norm(x), rotary, store))
+            x = x + self.dropout(self.attention(self.attention_norm(x), rotary, store, seen.values))
         if self.shortcut is not None:
-            x = x + self.dropout(self.shortcut(self.shortcut_norm(x), layers, rotary, shortcut_store))
+            shortcut_store = None if cache is None else cache.shortcut
+            x = x + self.dropout(self.shortcut(self.shortcut_norm(x), seen.layers, rotary, shortcut_store))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+    def extend(
+        self, outputs: list[Tensor], seen: Seen, rotary: tuple[Tensor, Tensor], cache: Cache | None, depth: int
+    ) -> None:
+        """The same with attention residuals: both branches read `outputs` and add theirs."""
+        store = None if cache is None else cache.blocks[depth]
+        x = outputs[-1] if self.attention_residual is None else self.attention_residual(outputs)
+        outputs.append(self.dropout(self.attention(self.attention_norm(x), rotary, store, seen.values)))
+        x = self.mlp_residual(outputs)
+        outputs.append(self.dropout(self.mlp(self.mlp_norm(x))))
 
 
 class Transformer(nn.Module):
@@ -237,9 +274,14 @@ class Transformer(nn.Module):
         width, last = config.model_dim, config.num_layers - 1
         self.embeddings = nn.ModuleList(nn.Embedding(size, width) for size in vocab_sizes)
         self.blocks = nn.ModuleList(
-            Block(config, shortcut=config.shortcut if depth == last else None, dropout=dropout)
+            Block(config, shortcut=config.shortcut if depth == last else None, is_first=depth == 0, dropout=dropout)
             for depth in range(config.num_layers)
         )
+        is_dense = config.depth_mixing == "denseformer"
+        self.averages = (
+            nn.ModuleList(DepthWeightedAverage(depth + 2) for depth in range(config.num_layers)) if is_dense else None
+        )
+        self.residual = AttentionResidual(width) if config.depth_mixing == "attention_residual" else None
         self.norm = nn.RMSNorm(width)
         self.reset_parameters()
 
@@ -291,11 +333,7 @@ class Transformer(nn.Module):
         head_dim = self.config.model_dim // self.config.num_heads
         rotary = rotary_table(start, length, head_dim, device=tokens.device)
         x = sum(embedding(tokens[:, stream]) for stream, embedding in enumerate(self.embeddings))
-        layers = [x]
-        for depth, block in enumerate(self.blocks):
-            store = None if cache is None else cache.blocks[depth]
-            x = block(x, layers, rotary, store, None if cache is None else cache.shortcut)
-            layers.append(x)
+        x = self._run_blocks(x, rotary, cache)
         if cache is not None:
             cache.num_frames += length
         x = self.norm(x)
@@ -305,3 +343,18 @@ class Transformer(nn.Module):
             for embedding, size in zip(self.embeddings, self.vocab_sizes, strict=True)
         ]
         return torch.stack(logits, dim=1)
+
+    def _run_blocks(self, x: Tensor, rotary: tuple[Tensor, Tensor], cache: Cache | None) -> Tensor:
+        """From the embedding `[B, T, C]` to the last block's output."""
+        seen = Seen([x])
+        if self.residual is not None:
+            outputs = [x]
+            for depth, block in enumerate(self.blocks):
+                block.extend(outputs, seen, rotary, cache, depth)
+            return self.residual(outputs)
+        for depth, block in enumerate(self.blocks):
+            x = block(x, seen, rotary, cache, depth)
+            seen.layers.append(x)
+            if self.averages is not None:
+                x = self.averages[depth](seen.layers)
+        return x

@@ -17,15 +17,16 @@ from adaptgen.model.transformer import attend, rotary_table, rotate
 
 NUM_LAYERS, WINDOW = 3, 8
 SHORTCUTS = {
-    "plain": None,
     "add-linear": ShortcutConfig(place="add", feature_map="linear"),
     "add-mlp": ShortcutConfig(place="add", feature_map="mlp"),
     "replace-linear": ShortcutConfig(place="replace", feature_map="linear"),
     "replace-mlp": ShortcutConfig(place="replace", feature_map="mlp"),
 }
+DEPTH_MIXINGS = ("denseformer", "attention_residual", "value_residual")
+VARIANTS = ("plain", *SHORTCUTS, *DEPTH_MIXINGS)
 ONE_STREAM, FOUR_STREAMS = (13,), (13, 7, 11, 5)
 
-all_variants = pytest.mark.parametrize("variant", SHORTCUTS)
+all_variants = pytest.mark.parametrize("variant", VARIANTS)
 all_streams = pytest.mark.parametrize("vocab_sizes", [ONE_STREAM, FOUR_STREAMS], ids=["K1", "K4"])
 
 
@@ -36,16 +37,29 @@ def build(
     num_layers: int = NUM_LAYERS,
     window: int = WINDOW,
     trained: bool = True,
+    depth_mixing: str | None = None,
 ) -> Transformer:
     """A tiny model; `trained` gives it weights so large that attention is far from uniform."""
     torch.manual_seed(0)
-    config = ModelConfig(num_layers=num_layers, num_heads=2, model_dim=16, attention_window=window, shortcut=shortcut)
+    config = ModelConfig(
+        num_layers=num_layers,
+        num_heads=2,
+        model_dim=16,
+        attention_window=window,
+        shortcut=shortcut,
+        depth_mixing=depth_mixing,
+    )
     model = Transformer(config, vocab_sizes).eval()
     if trained:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.3)
     return model
+
+
+def build_variant(variant: str, vocab_sizes: tuple[int, ...] = ONE_STREAM, *, trained: bool = True) -> Transformer:
+    depth_mixing = variant if variant in DEPTH_MIXINGS else None
+    return build(SHORTCUTS.get(variant), vocab_sizes, trained=trained, depth_mixing=depth_mixing)
 
 
 def random_tokens(vocab_sizes: tuple[int, ...], length: int, *, batch_size: int = 2, seed: int = 1) -> Tensor:
@@ -84,7 +98,7 @@ class TestDecoding:
     @settings(max_examples=15, deadline=None)
     @given(lengths=st.lists(st.integers(1, 3 * WINDOW), min_size=1, max_size=8))
     def test_random_chunks(self, variant: str, vocab_sizes: tuple[int, ...], lengths: list[int]) -> None:
-        model = build(SHORTCUTS[variant], vocab_sizes)
+        model = build_variant(variant, vocab_sizes)
         tokens = random_tokens(vocab_sizes, sum(lengths))
         with torch.no_grad():
             whole = model(tokens)
@@ -95,7 +109,7 @@ class TestDecoding:
     @pytest.mark.parametrize("chunk", [1, WINDOW - 1, WINDOW, WINDOW + 1, 5 * WINDOW])
     def test_far_past_the_window(self, variant: str, vocab_sizes: tuple[int, ...], chunk: int) -> None:
         length = 10 * WINDOW + 3
-        model = build(SHORTCUTS[variant], vocab_sizes)
+        model = build_variant(variant, vocab_sizes)
         tokens = random_tokens(vocab_sizes, length, batch_size=3)
         lengths = [chunk] * (length // chunk) + ([length % chunk] if length % chunk else [])
         with torch.no_grad():
@@ -103,7 +117,7 @@ class TestDecoding:
         torch.testing.assert_close(in_chunks(model, tokens, lengths), whole, atol=1e-4, rtol=0)
 
     def test_rows_of_a_batch_do_not_mix(self) -> None:
-        model, tokens = build(SHORTCUTS["add-linear"]), random_tokens(ONE_STREAM, 20, batch_size=3)
+        model, tokens = build_variant("add-linear"), random_tokens(ONE_STREAM, 20, batch_size=3)
         together = in_chunks(model, tokens, [7, 6, 7])
         for row in range(3):
             alone = in_chunks(model, tokens[row : row + 1], [7, 6, 7])
@@ -112,7 +126,7 @@ class TestDecoding:
     def test_training_after_inference_mode(self) -> None:
         """What is kept between calls must be usable by autograd whoever made it first."""
         transformer.band_mask.cache_clear()
-        model, tokens = build(SHORTCUTS["add-linear"]), random_tokens(ONE_STREAM, 2 * WINDOW)
+        model, tokens = build_variant("add-linear"), random_tokens(ONE_STREAM, 2 * WINDOW)
         with torch.inference_mode():
             model(tokens)
         model(tokens).sum().backward()
@@ -129,7 +143,7 @@ class TestCausality:
     @all_variants
     @all_streams
     def test_no_logit_before_a_changed_token_changes(self, variant: str, vocab_sizes: tuple[int, ...]) -> None:
-        model, tokens = build(SHORTCUTS[variant], vocab_sizes), random_tokens(vocab_sizes, 2 * WINDOW)
+        model, tokens = build_variant(variant, vocab_sizes), random_tokens(vocab_sizes, 2 * WINDOW)
         for frame in range(2 * WINDOW):
             for stream in range(len(vocab_sizes)):
                 changed = changed_frames(model, tokens, frame, stream=stream)
@@ -148,10 +162,10 @@ class TestCausality:
             assert not changed[:frame].any()
             assert changed[frame:].all()
 
-    @pytest.mark.parametrize("variant", [name for name in SHORTCUTS if name != "plain"])
+    @pytest.mark.parametrize("variant", SHORTCUTS)
     def test_keys_of_each_depth_matter(self, variant: str) -> None:
         """A key that draws more or less attention changes the output: depths are weighed, not averaged."""
-        model, tokens = build(SHORTCUTS[variant]), random_tokens(ONE_STREAM, 2 * WINDOW)
+        model, tokens = build_variant(variant), random_tokens(ONE_STREAM, 2 * WINDOW)
         shortcut = model.blocks[-1].shortcut
         with torch.no_grad():
             before = model(tokens)
@@ -228,7 +242,7 @@ class TestAttend:
 
     @all_variants
     def test_size_of_pieces_does_not_change_logits(self, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        model, tokens = build(SHORTCUTS[variant]), random_tokens(ONE_STREAM, 4 * WINDOW)
+        model, tokens = build_variant(variant), random_tokens(ONE_STREAM, 4 * WINDOW)
         with torch.no_grad():
             whole = model(tokens)
             for piece in (1, 3, WINDOW):
@@ -270,7 +284,7 @@ class TestLearning:
     @all_streams
     @pytest.mark.parametrize("trained", [False, True])
     def test_gradient_reaches_every_parameter(self, variant: str, vocab_sizes: tuple[int, ...], trained: bool) -> None:
-        model = build(SHORTCUTS[variant], vocab_sizes, trained=trained).train()
+        model = build_variant(variant, vocab_sizes, trained=trained).train()
         tokens = random_tokens(vocab_sizes, 2 * WINDOW)
         logits = model(tokens[:, :, :-1])
         F.cross_entropy(logits.flatten(0, 2), tokens[:, :, 1:].flatten()).backward()
@@ -291,7 +305,7 @@ class TestLearning:
     @all_variants
     def test_loss_of_a_new_model_is_that_of_guessing(self, variant: str) -> None:
         size = 500
-        model, tokens = build(SHORTCUTS[variant], (size,), trained=False), random_tokens((size,), 64)
+        model, tokens = build_variant(variant, (size,), trained=False), random_tokens((size,), 64)
         with torch.no_grad():
             loss = F.cross_entropy(model(tokens[:, :, :-1]).flatten(0, 2), tokens[:, :, 1:].flatten())
         assert float(loss) == pytest.approx(math.log(size), abs=0.05)
@@ -318,7 +332,42 @@ class TestVariants:
             assert torch.equal(model(tokens), plain(tokens))
 
     def test_replacement_has_no_self_attention_in_the_last_block(self) -> None:
-        model = build(SHORTCUTS["replace-linear"])
+        model = build_variant("replace-linear")
         assert model.blocks[-1].attention is None
         assert model.blocks[-1].shortcut.depths == (0, 1, 2)
-        assert build(SHORTCUTS["add-linear"]).blocks[-1].shortcut.depths == (0, 1)
+        assert build_variant("add-linear").blocks[-1].shortcut.depths == (0, 1)
+
+    @torch.no_grad()
+    def test_denseformer_begins_as_the_plain_model_and_weighs_all_layers(self) -> None:
+        model, plain = build_variant("denseformer", trained=False), build(None, trained=False)
+        tokens = random_tokens(ONE_STREAM, WINDOW)
+        plain.load_state_dict({name: model.state_dict()[name] for name in plain.state_dict()})
+        assert torch.equal(model(tokens), plain(tokens))
+        average = model.averages[1]
+        average.weights.copy_(torch.tensor([2.0, -1.0, 0.5]))
+        x, y, z = torch.randn(3, 2, 4, 16)
+        torch.testing.assert_close(average([x, y, z]), 2 * x - y + z / 2)
+
+    @torch.no_grad()
+    def test_attention_residual_begins_with_the_mean_and_follows_its_query(self) -> None:
+        residual = build_variant("attention_residual", trained=False).residual
+        outputs = list(torch.randn(3, 2, 4, 16))
+        torch.testing.assert_close(residual(outputs), sum(outputs) / 3)
+        residual.query[5] = 1000.0
+        wanted = torch.stack([x[..., 5] / x.pow(2).mean(-1).sqrt() for x in outputs]).argmax(0)
+        chosen = torch.stack(outputs).gather(0, wanted[None, ..., None].expand(1, 2, 4, 16))[0]
+        torch.testing.assert_close(residual(outputs), chosen)
+
+    @torch.no_grad()
+    def test_value_residual_without_the_first_values_is_the_plain_model(self) -> None:
+        model, plain = build_variant("value_residual"), build(None)
+        tokens = random_tokens(ONE_STREAM, WINDOW)
+        plain.load_state_dict({name: model.state_dict()[name] for name in plain.state_dict()})
+        assert (model(tokens) - plain(tokens)).abs().max() > 1e-2
+        for block in model.blocks[1:]:
+            block.attention.value_weights.copy_(torch.tensor([0.0, 1.0]))
+        torch.testing.assert_close(model(tokens), plain(tokens))
+
+    def test_a_shortcut_and_another_way_to_mix_depths_exclude_each_other(self) -> None:
+        with pytest.raises(ValueError, match="takes the place of a shortcut"):
+            build(ShortcutConfig(), depth_mixing="denseformer")
