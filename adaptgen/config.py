@@ -103,7 +103,7 @@ class DataConfig(Settings):
     validation_share: float = Field(default=0.05, ge=0, lt=0.5)
     test_share: float = Field(default=0.05, ge=0, lt=0.5)
     """Used where a source has no train/, validation/ and test/ folders of its own: files are then dealt out by
-    a hash of their content, so that copies of a file stay on one side."""
+    a hash of their content, so that copies of a file stay on one side. Of a single file the last parts are taken."""
 
 
 class TrainingConfig(Settings):

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,9 @@ def cache_folder() -> Path:
 
 
 def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Every file below a folder that has one of the suffixes, sorted; hidden ones are left out."""
+    """Every file below a folder that has one of the suffixes, sorted; hidden ones are left out. A file is itself."""
+    if folder.is_file():
+        return [folder] if folder.name.lower().endswith(tuple(suffixes)) else []
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -138,7 +141,7 @@ def prepare(
     Args:
         domain, tokenizer: whose files these are.
         source, config: which folder below `root`, and how to split it.
-        root: the data folder.
+        root: the data folder, or a single file, whose last parts are then held out.
         on_progress: called with files done and files in all.
         num_workers: processes; one per CPU if not given.
 
@@ -150,9 +153,10 @@ def prepare(
         OutputFileError: the cache cannot be written.
     """
     folder = root / source.path
-    if not folder.is_dir():
+    is_file = folder.is_file()
+    if not (is_file or folder.is_dir()):
         raise InputFileError(f"{folder} is not a folder", "Give one with --data")
-    if not os.access(folder, os.R_OK | os.X_OK):
+    if not os.access(folder, os.R_OK | (0 if is_file else os.X_OK)):
         raise InputFileError(f"{folder} may not be read", "Change its permissions")
     splits = split_files(folder, domain.suffixes, config)
     total = sum(len(files) for files in splits.values())
@@ -161,12 +165,20 @@ def prepare(
         raise InputFileError(f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data")
     # Names count as well as content: they decide, for one, which files get training variants.
     names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
-    key = hashlib.sha256(json.dumps([SHARD_VERSION, domain.name, tokenizer.fingerprint, names]).encode()).hexdigest()
+    made_from = [SHARD_VERSION, domain.name, tokenizer.fingerprint, names]
+    shares = (config.validation_share, config.test_share) if is_file else None
+    made_from += [shares] if is_file else []
+    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
     target = cache_folder() / "shards" / key[:32]
     skipped_file = target / "skipped.json"
     if not skipped_file.exists():
         try:
-            _tokenize(domain, tokenizer, splits, folder, target, on_progress=on_progress, num_workers=num_workers)
+            documents, skipped = _tokenize(
+                domain, tokenizer, splits, folder, on_progress=on_progress, num_workers=num_workers
+            )
+            if shares is not None:
+                documents = _hold_out(documents["train"], shares, begin=tokenizer.begin)
+            _write_shards(target, documents, skipped, fingerprint=tokenizer.fingerprint)
         except OSError as error:
             raise OutputFileError(
                 f"shards cannot be written to {target}: {error.strerror}",
@@ -206,34 +218,54 @@ def _tokenize(
     tokenizer: Tokenizer,
     splits: dict[str, list[tuple[Path, str]]],
     folder: Path,
-    target: Path,
     *,
     on_progress: Callable[[int, int], None],
     num_workers: int | None,
-) -> None:
+) -> tuple[dict[str, list[np.ndarray]], list[Skipped]]:
+    """Documents uint16 `[K, T]` of each split, and the files that cannot be used."""
     assert max(tokenizer.vocab_sizes) <= 2**16, "shards hold 16-bit tokens"
-    target.mkdir(parents=True, exist_ok=True)
     total, done = sum(len(files) for files in splits.values()), 0
+    documents: dict[str, list[np.ndarray]] = {split: [] for split in splits}
     skipped: list[Skipped] = []
     workers = min(num_workers or os.cpu_count() or 1, max(1, total // FILES_PER_TASK))
     with _interruptible_pool(workers) as pool:
         for split, files in splits.items():
-            offsets, documents = [0], []
             for paths, results in _read_in_parallel(pool, domain, tokenizer, [path for path, _ in files], split):
                 for path, result in zip(paths, results, strict=True):
                     if isinstance(result, str):
                         skipped.append((path.relative_to(folder).as_posix(), result))
-                        continue
-                    documents += result
-                    for document in result:
-                        offsets.append(offsets[-1] + document.shape[1])
+                    else:
+                        documents[split] += result
                 done += len(paths)
                 on_progress(done, total)
-            if documents:
-                partial = target / f"{split}.bin.partial"
-                np.concatenate(documents, axis=1).tofile(partial)
-                partial.replace(target / f"{split}.bin")
-            _write_json(target / f"{split}.json", {"offsets": offsets, "tokenizer": tokenizer.fingerprint})
+    return documents, skipped
+
+
+def _hold_out(documents: list[np.ndarray], shares: tuple[float, float], *, begin: int) -> dict[str, list[np.ndarray]]:
+    """The documents of a single file in splits: its last parts are for validation and test."""
+    if not documents:
+        return {split: [] for split in SPLITS}
+    tokens = np.concatenate(documents, axis=1)
+    held_out = [int(share * tokens.shape[1]) for share in shares]
+    stops = np.cumsum([tokens.shape[1] - sum(held_out), held_out[0]])
+    result = {}
+    for split, part in zip(SPLITS, np.split(tokens, stops, axis=1), strict=True):
+        starts = np.flatnonzero(part[0] == begin)
+        result[split] = [piece for piece in np.split(part, starts[starts > 0], axis=1) if piece.shape[1]]
+    return result
+
+
+def _write_shards(
+    target: Path, documents: dict[str, list[np.ndarray]], skipped: list[Skipped], *, fingerprint: str
+) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for split, parts in documents.items():
+        if parts:
+            partial = target / f"{split}.bin.partial"
+            np.concatenate(parts, axis=1).tofile(partial)
+            partial.replace(target / f"{split}.bin")
+        offsets = [0, *accumulate(part.shape[1] for part in parts)]
+        _write_json(target / f"{split}.json", {"offsets": offsets, "tokenizer": fingerprint})
     _write_json(target / "skipped.json", skipped)
 
 

@@ -110,7 +110,7 @@ def test_shards_are_made_again_only_when_something_changed(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, original = [], data._tokenize
-    monkeypatch.setattr(data, "_tokenize", lambda *args, **kwargs: (made.append(1), original(*args, **kwargs)))
+    monkeypatch.setattr(data, "_tokenize", lambda *args, **kwargs: made.append(1) or original(*args, **kwargs))
 
     def times_made() -> int:
         prepare_all(folder)

@@ -28,7 +28,8 @@ SPEED_MEMORY = 0.9
 def train(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped name such as music.")],
     data: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Folder with your files; the recipe's own if not given.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder with your files, or one file; the recipe's own if not given."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the run; runs/<name> if not given.")

@@ -59,13 +59,13 @@ def find_data_folder(folder: str) -> Path:
 
 
 def fit_tokenizer(recipe: Recipe, domain: Domain, tokenizer: Tokenizer) -> None:
-    """Let a new tokenizer learn from the training files of all sources."""
+    """Let a new tokenizer learn from the training files of all sources; from all of a source that is one file."""
     folders = [Path(recipe.data.folder) / source.path for source in recipe.data.sources]
     # A generator: most tokenizers learn nothing, and finding the files takes a while.
     tokenizer.fit(
         path
         for folder in folders
-        if folder.is_dir()
+        if folder.exists()
         for path, _ in split_files(folder, domain.suffixes, recipe.data)["train"]
     )
 

@@ -93,6 +93,20 @@ def test_bundles_of_a_corpus_are_split_by_name_and_read_packed(adaptgen_here: Ru
     assert json.loads(out)["num_files"] == 2
 
 
+def test_a_single_file_is_trained_on_and_its_end_is_held_out(adaptgen_here: Run, tmp_path: Path) -> None:
+    text = "".join(f"This is sentence {number} of a novel.\n" for number in range(300))
+    (tmp_path / "novel.txt").write_text(text)
+    arguments = ("train", "text", *TINY, *TWO_STEPS, "--set", "training.seq_len=64", "--json")
+    code, out, err = adaptgen_here(*arguments, "--data", "novel.txt")
+    assert code == 0, err
+    report = json.loads(out)
+    assert report["num_files"] == 1
+    assert report["best_metrics"]["validation"]["."]["bits_per_byte"] > 0
+    code, _, err = adaptgen_here(*arguments, "--data", "novel.txt", "-o", "other", "--set", "data.validation_share=0")
+    assert code == 0, err
+    assert "Nothing was held out" in (tmp_path / "other" / "best" / "README.md").read_text()
+
+
 def test_bpe_is_learned_once_and_kept(adaptgen_here: Run, tmp_path: Path) -> None:
     arguments = ("train", "text", *TINY, *TWO_STEPS, "--set", "tokenizer={kind: bpe, vocab_size: 400}")
     code, _, err = adaptgen_here(*arguments)
