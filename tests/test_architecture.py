@@ -28,6 +28,7 @@ LAYERS = {
     "adaptgen.generation": 5,
     "adaptgen.ngram": 5,
     "adaptgen.evaluation": 6,
+    "adaptgen.inspection": 6,
     "adaptgen.continuation": 7,
     "adaptgen.training": 7,
     "adaptgen.cli": 8,
@@ -52,6 +53,9 @@ class Bytes(Tokenizer):
 
     def describe(self, tokens):
         return [repr(chr(token)) for token in tokens[0]]
+
+    def kinds_of(self, tokens):
+        return ["byte"] * tokens.shape[1]
 
     def to_options(self):
         return {}

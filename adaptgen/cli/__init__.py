@@ -15,6 +15,7 @@ from adaptgen.cli import checkpoints, recipes
 from adaptgen.cli.common import print_error, say
 from adaptgen.cli.continue_ import continue_
 from adaptgen.cli.eval import eval_
+from adaptgen.cli.inspect import inspect_
 from adaptgen.cli.render import render
 from adaptgen.cli.tokenize import tokenize
 from adaptgen.cli.train import train
@@ -51,6 +52,7 @@ app.command("render")(render)
 app.command("tokenize")(tokenize)
 app.command("train")(train)
 app.command("eval")(eval_)
+app.command("inspect")(inspect_)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(checkpoints.app, name="checkpoints")
 

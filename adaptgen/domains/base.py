@@ -50,6 +50,14 @@ class Tokenizer(ABC):
         """A readable name for each frame of `[K, T]` tokens."""
 
     @abstractmethod
+    def kinds_of(self, tokens: np.ndarray) -> list[str]:
+        """A coarse class of each frame of `[K, T]` tokens, to average over: pitch or bar, letter or space."""
+
+    def heights_of(self, tokens: np.ndarray) -> np.ndarray:
+        """float `[T]`: where each frame stands in a picture, such as a note at its pitch; NaN for nowhere."""
+        return np.full(tokens.shape[1], np.nan)
+
+    @abstractmethod
     def to_options(self) -> dict[str, Any]:
         """What `from_options` needs to make this tokenizer again."""
 

@@ -25,7 +25,7 @@ class KeyValueStore:
         self.end = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add T <= window frames; return views of all frames that these T may see."""
+        """Add T <= window frames; return `in_view` of these T."""
         num_new = keys.shape[2]
         assert num_new <= self.window, "longer input is fed in pieces"
         if self.end + num_new > 2 * self.window:
@@ -36,7 +36,11 @@ class KeyValueStore:
         self.keys[:, :, self.end : self.end + num_new] = keys
         self.values[:, :, self.end : self.end + num_new] = values
         self.end += num_new
-        start = max(0, self.end - num_new - self.window + 1)
+        return self.in_view(num_new)
+
+    def in_view(self, num_queries: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of all frames that the last so many frames may see."""
+        start = max(0, self.end - num_queries - self.window + 1)
         return self.keys[:, :, start : self.end], self.values[:, :, start : self.end]
 
 

@@ -166,7 +166,6 @@ class Shortcut(nn.Module):
         self, x: Tensor, layers: list[Tensor], rotary: tuple[Tensor, Tensor], store: KeyValueStore | None
     ) -> Tensor:
         batch, length, width = x.shape
-        query = self.query(x).view(batch, length, self.num_heads, -1).transpose(1, 2)
         features = [
             feature_map(norm(layers[depth]))
             for depth, norm, feature_map in zip(self.depths, self.input_norms, self.maps, strict=True)
@@ -179,13 +178,16 @@ class Shortcut(nn.Module):
         shape = (batch, length, len(self.depths), self.num_heads, -1)
         key, value = (part.view(shape).permute(0, 3, 1, 2, 4) for part in (key, value))
         cos, sin = rotary
-        query = rotate(query, rotary)
         keys = rotate(key, (cos.unsqueeze(1), sin.unsqueeze(1)))
         values = value
         if store is not None:
             keys, values = store.append(keys, values)
-        mixed = attend(query, keys, values, window=self.window)
+        mixed = attend(self.queries(x, rotary), keys, values, window=self.window)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+    def queries(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """`[B, H, T, D]` of the block's stream `[B, T, C]`."""
+        return rotate(self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2), rotary)
 
 
 def shortcut_depths(config: ModelConfig, shortcut: ShortcutConfig) -> tuple[int, ...]:

@@ -260,6 +260,15 @@ class MusicTokenizer(Tokenizer):
     def describe(self, tokens: np.ndarray) -> list[str]:
         return [self.names[int(token)] for token in tokens[0]]
 
+    def kinds_of(self, tokens: np.ndarray) -> list[str]:
+        return self.kinds[tokens[0]].tolist()
+
+    def heights_of(self, tokens: np.ndarray) -> np.ndarray:
+        is_note = np.isin(self.kinds[tokens[0]], ("Pitch", "PitchDrum"))
+        return np.array(
+            [float(self.values[token]) if note else np.nan for token, note in zip(tokens[0], is_note, strict=True)]
+        )
+
     def to_options(self) -> dict[str, Any]:
         return dict(self.options)
 

@@ -115,6 +115,22 @@ class TextTokenizer(Tokenizer):
                 names.append(text if text.isprintable() and "\ufffd" not in text else f"<{piece.hex()}>")
         return names
 
+    def kinds_of(self, tokens: np.ndarray) -> list[str]:
+        return [self._kind_of(self.token_bytes[token]) for token in tokens[0]]
+
+    @staticmethod
+    def _kind_of(piece: bytes | None) -> str:
+        if piece is None:
+            return "begin"
+        text = piece.decode("utf-8", "replace")
+        if text.isspace():
+            return "space"
+        if text.strip().isalpha():
+            return "word after a space" if text[0].isspace() else "letters"
+        if text.strip().isdigit():
+            return "digits"
+        return "bytes of other characters" if "\ufffd" in text else "punctuation"
+
     def to_options(self) -> dict[str, Any]:
         return {"kind": self.kind} | ({"vocab_size": self.begin + 1} if self.kind == "bpe" else {})
 

@@ -1,0 +1,83 @@
+"""`adaptgen inspect`: where the model looks in a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from adaptgen.cli.common import new_console, print_json, refuse_existing, say, write_new
+from adaptgen.errors import CheckpointError, InputFileError, UsageError
+
+__all__ = ["inspect_"]
+
+DEFAULT_TOKENS = 640
+
+
+def inspect_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of any domain.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Whose attention; the domain's shipped one if not given.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="How many tokens, from the file's beginning.")] = DEFAULT_TOKENS,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Name of the results; FILE.attention here if not given.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the averages as JSON.")] = False,
+) -> None:
+    """Show how much of the last block's attention falls on each layer, and where in the past.
+
+    Writes a picture, a page on which hovering a token shows its links, and JSON with every token.
+
+    Example: adaptgen inspect song.mid
+    """
+    if tokens < 2:
+        raise UsageError(f"--tokens is {tokens}", "Give a whole number from 2 up")
+    stem = output or Path(f"{file.stem}.attention")
+    paths = {suffix: stem.with_name(stem.name + suffix) for suffix in (".png", ".html", ".json")}
+    refuse_existing(paths.values(), force=force)
+
+    from adaptgen import domains
+    from adaptgen.checkpoint import load_checkpoint
+    from adaptgen.inspection import inspect_document
+
+    domain = domains.for_file(file)
+    loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
+    if loaded.model.config.shortcut is None:
+        raise CheckpointError(f"{loaded.name} has no shortcut to look at", "Give another with --checkpoint")
+    document = domain.read_documents(file, loaded.tokenizer, is_training=False)[0][:, :tokens]
+    if document.shape[1] < 2:
+        raise InputFileError(f"{file} has one token", "Give a longer file")
+    found = inspect_document(loaded.model, document, loaded.tokenizer)
+    averages = found.averages()
+    title = f"{file.name}, read by {loaded.name}"
+    content = {"file": file.name, "checkpoint": loaded.name, "averages": averages, "tokens": found.tokens()}
+    write_new(paths[".png"], found.picture(title=title), force=force)
+    write_new(paths[".html"], found.page(title=title), force=force)
+    write_new(paths[".json"], (json.dumps(content, allow_nan=False) + "\n").encode(), force=force)
+    if as_json:
+        print_json({"files": [str(path) for path in paths.values()], "averages": averages})
+        return
+    _print(averages)
+    say(f"Written: {', '.join(str(path) for path in paths.values())}")
+
+
+def _print(averages: dict[str, dict[str, dict[str, Any]]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    depths = averages["all"]["all tokens"]["depth_shares"]
+    table = Table("", box=None)
+    for heading in ("tokens", "nats", *("embedding" if depth == "0" else f"block {depth}" for depth in depths)):
+        table.add_column(heading, justify="right")
+    table.add_column("mean depth", justify="right")
+    for group in averages.values():
+        for name, row in group.items():
+            shares = [f"{share:.3f}" for share in row["depth_shares"].values()]
+            cells = (f"{row['tokens']:,}", f"{row['nats']:.3f}", *shares, f"{row['mean_depth']:.2f}")
+            table.add_row(Text(name), *cells)
+        table.add_section()
+    new_console().print(table)
