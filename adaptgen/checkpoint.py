@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -139,8 +138,8 @@ def _load_parts(name: str, domain: Domain | None) -> _Parts:
         own_domain = domains.get(config["domain"])
         model_config = ModelConfig.model_validate(config["model"])
         sampling = Sampling(**config["sampling"])
-        options, fingerprint = config["tokenizer"], config["tokenizer_fingerprint"]
-    except (KeyError, TypeError, ValidationError, UsageError) as error:
+        options, fingerprint = dict(config["tokenizer"]), config["tokenizer_fingerprint"]
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again") from None
     if domain is not None and own_domain is not domain:
         raise CheckpointError(

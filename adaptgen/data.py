@@ -93,15 +93,16 @@ def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
 def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> dict[str, list[tuple[Path, str]]]:
     """Files of each split with the hash of their content.
 
-    Folders named train, validation and test are taken as they are, and so are files that are named so before their
-    suffix. Otherwise files are dealt out by their hash:
+    Folders named train, validation and test are taken as they are, and so are files in the folder itself that are
+    named so before their suffix, if there are no others. Otherwise files are dealt out by their hash:
     names do not matter, and copies of a file fall on the same side. Other files in the folder can move it.
     """
     if (folder / "train").is_dir():
         return {split: _hashed(find_files(folder / split, suffixes)) for split in SPLITS}
     found = find_files(folder, suffixes)
-    named = {split: [path for path in found if path.name.split(".")[0].lower() == split] for split in SPLITS}
-    if named["train"]:
+    here = [path for path in found if path.parent == folder]
+    named = {split: [path for path in here if path.name.split(".")[0].lower() == split] for split in SPLITS}
+    if named["train"] and sum(map(len, named.values())) == len(found):
         return {split: _hashed(paths) for split, paths in named.items()}
     files = _hashed(found)
     digests = sorted({digest for _, digest in files})
@@ -174,7 +175,14 @@ def prepare(
     if not skipped_file.exists():
         try:
             documents, skipped = _tokenize(
-                domain, tokenizer, splits, folder, on_progress=on_progress, num_workers=num_workers
+                domain,
+                tokenizer,
+                splits,
+                folder,
+                # A second version of a song must not be in training while the first is held out.
+                may_vary=not is_file,
+                on_progress=on_progress,
+                num_workers=num_workers,
             )
             if shares is not None:
                 documents = _hold_out(documents["train"], shares, begin=tokenizer.begin)
@@ -219,6 +227,7 @@ def _tokenize(
     splits: dict[str, list[tuple[Path, str]]],
     folder: Path,
     *,
+    may_vary: bool,
     on_progress: Callable[[int, int], None],
     num_workers: int | None,
 ) -> tuple[dict[str, list[np.ndarray]], list[Skipped]]:
@@ -230,7 +239,9 @@ def _tokenize(
     workers = min(num_workers or os.cpu_count() or 1, max(1, total // FILES_PER_TASK))
     with _interruptible_pool(workers) as pool:
         for split, files in splits.items():
-            for paths, results in _read_in_parallel(pool, domain, tokenizer, [path for path, _ in files], split):
+            every = [path for path, _ in files]
+            is_training = may_vary and split == "train"
+            for paths, results in _read_in_parallel(pool, domain, tokenizer, every, is_training=is_training):
                 for path, result in zip(paths, results, strict=True):
                     if isinstance(result, str):
                         skipped.append((path.relative_to(folder).as_posix(), result))
@@ -250,6 +261,8 @@ def _hold_out(documents: list[np.ndarray], shares: tuple[float, float], *, begin
     stops = np.cumsum([tokens.shape[1] - sum(held_out), held_out[0]])
     result = {}
     for split, part in zip(SPLITS, np.split(tokens, stops, axis=1), strict=True):
+        if part.shape[1] and part[0, 0] != begin:
+            part = np.concatenate([np.full_like(part[:, :1], begin), part], axis=1)
         starts = np.flatnonzero(part[0] == begin)
         result[split] = [piece for piece in np.split(part, starts[starts > 0], axis=1) if piece.shape[1]]
     return result
@@ -270,15 +283,15 @@ def _write_shards(
 
 
 def _read_in_parallel(
-    pool: ProcessPoolExecutor | None, domain: Domain, tokenizer: Tokenizer, paths: list[Path], split: str
+    pool: ProcessPoolExecutor | None, domain: Domain, tokenizer: Tokenizer, paths: list[Path], *, is_training: bool
 ) -> Iterator[tuple[list[Path], list[list[np.ndarray] | str]]]:
     """Documents of some files at a time, in order, with the files."""
     tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
     if pool is None:
-        yield from ((task, _read_files(domain, tokenizer, task, split == "train")) for task in tasks)
+        yield from ((task, _read_files(domain, tokenizer, task, is_training)) for task in tasks)
         return
     with _ignored_interrupts():
-        futures = [pool.submit(_read_files, domain, tokenizer, task, split == "train") for task in tasks]
+        futures = [pool.submit(_read_files, domain, tokenizer, task, is_training) for task in tasks]
     for task, future in zip(tasks, futures, strict=True):
         try:
             yield task, future.result()

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 NUM_RESAMPLES = 10_000
-RESAMPLES_AT_ONCE = 500
+RESAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 500, 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,11 @@ class DocumentScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval, None where a single document gives none."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 def score_documents(
@@ -175,10 +175,13 @@ def _ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray, *, seed: in
         seed: of the resampling.
     """
     assert denominators.sum() > 0, "there is nothing to divide by"
-    rng = np.random.default_rng(seed)
-    count, ratios = len(numerators), []
-    for _ in range(NUM_RESAMPLES // RESAMPLES_AT_ONCE):
-        drawn = rng.integers(count, size=(RESAMPLES_AT_ONCE, count))
+    value, count = float(numerators.sum() / denominators.sum()), len(numerators)
+    if count < 2:
+        return Estimate(value=value, low=None, high=None)
+    rng, ratios = np.random.default_rng(seed), []
+    at_once = max(1, min(RESAMPLES_AT_ONCE, NUMBERS_AT_ONCE // count))
+    for start in range(0, NUM_RESAMPLES, at_once):
+        drawn = rng.integers(count, size=(min(at_once, NUM_RESAMPLES - start), count))
         ratios.append(numerators[drawn].sum(axis=1) / np.maximum(1, denominators[drawn].sum(axis=1)))
     low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
-    return Estimate(value=float(numerators.sum() / denominators.sum()), low=float(low), high=float(high))
+    return Estimate(value=value, low=float(low), high=float(high))

@@ -26,11 +26,13 @@ from rich.console import Console
 from rich.table import Table
 
 from adaptgen import domains
-from adaptgen.cli.common import new_console, print_error, progress_bar, write_new
+from adaptgen.checkpoint import restore_folder
+from adaptgen.cli.common import new_console, print_error, progress_bar, refuse_existing, write_new
 from adaptgen.config import ModelConfig, Recipe, ShortcutConfig, load_recipe
 from adaptgen.errors import AdaptgenError, InputFileError, UsageError
 from adaptgen.evaluation import DocumentScore, bits_per_unit, paired_difference, score_documents
 from adaptgen.model import Transformer
+from adaptgen.training.run_folder import read_recipe
 from adaptgen.training.session import Session
 
 BASELINE = "plain"
@@ -43,9 +45,10 @@ def variants(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, Mode
     extra = _num_parameters(model, vocab_sizes) - _num_parameters(plain, vocab_sizes)
     wider = 8 * round(extra / (2 * model.model_dim * model.num_layers) / 8)
     paper = ShortcutConfig(place="replace", feature_map="mlp")
+    mlp_dim = (model.mlp_dim or 4 * model.model_dim) + wider
     return {
         BASELINE: plain,
-        "plain, as many parameters": plain.model_copy(update={"mlp_dim": 4 * model.model_dim + wider}),
+        "plain, as many parameters": plain.model_copy(update={"mlp_dim": mlp_dim}),
         "plain, one layer more": plain.model_copy(update={"num_layers": model.num_layers + 1}),
         "shortcut": model,
         "shortcut, MLP maps in place of self-attention": model.model_copy(update={"shortcut": paper}),
@@ -61,9 +64,16 @@ def _num_parameters(config: ModelConfig, vocab_sizes: tuple[int, ...]) -> int:
 
 
 def training_flops_per_token(model: Transformer, seq_len: int) -> float:
-    """Multiply-adds counted twice, backward twice the forward; attention over the frames that are visible."""
+    """Multiply-adds counted twice, backward twice the forward; attention over the frames that are visible.
+
+    Left out: norms, softmax, and the mixing of depths by averages and attention residuals, a few numbers a layer.
+    """
     config = model.config
-    matrices = sum(parameter.numel() for name, parameter in model.named_parameters() if parameter.dim() == 2)
+    matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 2)
+    shortcut = model.blocks[-1].shortcut
+    if shortcut is not None and shortcut.key_value is not None:
+        # One projection, used for every depth.
+        matrices += (len(shortcut.depths) - 1) * shortcut.key_value.weight.numel()
     visible = np.minimum(np.arange(1, seq_len + 1), config.attention_window).mean()
     attention = 4 * config.model_dim * visible * num_keys_per_frame(config)
     return 3 * (2 * matrices + attention)
@@ -92,7 +102,16 @@ def decode_speed(model: Transformer) -> float:
 
 def train(recipe: Recipe, folder: Path) -> Session:
     """A finished run; trains it, or the rest of it, if need be."""
-    session = Session(recipe, folder, resume=(folder / "last").is_dir())
+    restore_folder(folder / "last")
+    resume = (folder / "last").is_dir()
+    begun = read_recipe(folder) if resume else None
+    if begun is not None and (begun.model, begun.training, begun.tokenizer) != (
+        recipe.model,
+        recipe.training,
+        recipe.tokenizer,
+    ):
+        raise UsageError(f"{folder} holds a run of another recipe", "Give another folder with --runs")
+    session = Session(recipe, folder, resume=resume, force=not resume)
     with progress_bar() as bar:
         task = bar.add_task(folder.name, total=recipe.training.max_steps, completed=session.trainer.step, status="")
         session.run(on_step=lambda record: bar.update(task, completed=record["step"]))
@@ -174,7 +193,10 @@ def main(
     """Train all variants, score them, and say which is better."""
     if not 1 <= seeds <= 8:
         raise UsageError(f"--seeds is {seeds}", "Give a whole number from 1 to 8")
+    refuse_existing([output], force=True)
     settings = load_recipe(recipe, overrides=overrides or [])
+    if settings.model is None or settings.model.shortcut is None:
+        raise UsageError(f"{recipe} has no model with a shortcut to compare with", "Give one of recipes/compare/")
     if data is not None:
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"folder": str(data)})})
     tokenizer = domains.get(settings.domain).tokenizer_type.from_options(settings.tokenizer)

@@ -171,3 +171,32 @@ def test_sources_are_drawn_by_weight() -> None:
 def test_a_short_source_is_repeated() -> None:
     batch = BatchSampler([shard(7, 3)], [1], batch_size=1, seq_len=6, seed=0).batch(0)
     assert batch.tolist() == [[[7, 8, 9, 7, 8, 9, 7]]]
+
+
+def test_files_are_splits_by_name_if_there_are_no_others(tmp_path: Path) -> None:
+    for name in ("train.txt", "validation.txt.gz", "test.txt"):
+        (tmp_path / name).write_text(name)
+    config = DataConfig(folder=str(tmp_path), validation_share=0.3, test_share=0)
+    splits = split_files(tmp_path, (".txt", ".txt.gz"), config)
+    assert {split: [path.name for path, _ in files] for split, files in splits.items()} == {
+        "train": ["train.txt"],
+        "validation": ["validation.txt.gz"],
+        "test": ["test.txt"],
+    }
+    (tmp_path / "other.txt").write_text("one more")
+    splits = split_files(tmp_path, (".txt", ".txt.gz"), config)
+    assert sum(map(len, splits.values())) == 4
+    assert len(splits["train"]) == 3
+
+
+def test_of_a_single_song_the_last_part_is_held_out_and_nowhere_else(cache: Path, tmp_path: Path) -> None:
+    path = tmp_path / "song.mid"
+    path.write_bytes((CORPUS.parent / "song.mid").read_bytes())
+    domain = domains.get("music")
+    tokenizer = domain.tokenizer_type.from_options({})
+    config = DataConfig(folder=str(path), validation_share=0.2, test_share=0.1)
+    shards, _ = prepare(domain, tokenizer, SourceConfig(), config, path)
+    (whole,) = domain.read_documents(path, tokenizer, is_training=False)
+    parts = [next(shards[split].documents()) for split in ("train", "validation", "test")]
+    assert all(part[0, 0] == tokenizer.begin for part in parts)
+    assert np.array_equal(np.concatenate([part[:, 1:] for part in parts], axis=1), whole[:, 1:])

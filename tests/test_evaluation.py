@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptgen.config import ModelConfig
-from adaptgen.evaluation import DocumentScore, bits_per_unit, score_documents, score_with_ngrams
+from adaptgen.evaluation import DocumentScore, bits_per_unit, paired_difference, score_documents, score_with_ngrams
 from adaptgen.model import Transformer
 from adaptgen.ngram import NgramModel
 
@@ -111,6 +111,21 @@ class TestBitsPerUnit:
             estimate = bits_per_unit(scores, seed=seed)
             covered += estimate.low <= 5 <= estimate.high
         assert 0.88 <= covered / 200 <= 0.99
+
+    def test_one_document_has_no_interval(self) -> None:
+        estimate = bits_per_unit([DocumentScore(nats=math.log(2), num_tokens=1, num_units=2)])
+        assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(0.5), None, None)
+
+    def test_a_paired_difference_is_surer_than_either(self) -> None:
+        rng = np.random.default_rng(0)
+        hard = rng.uniform(100, 900, size=30)
+        one, two = (
+            [DocumentScore(nats=nats * factor, num_tokens=100, num_units=100) for nats in hard] for factor in (1, 1.01)
+        )
+        difference = paired_difference(two, one)
+        assert difference.value == pytest.approx(bits_per_unit(two).value - bits_per_unit(one).value)
+        assert 0 < difference.low < difference.value < difference.high
+        assert difference.high - difference.low < (bits_per_unit(one).high - bits_per_unit(one).low) / 50
 
     def test_depends_on_the_seed_alone(self) -> None:
         scores = [DocumentScore(nats=float(n * n), num_tokens=1, num_units=n) for n in range(1, 9)]

@@ -81,10 +81,12 @@ def continue_(
         picture=picture,
     )
     suffixes = domain.result_suffixes(file, request)
-    stem = output.with_suffix("") if output and output.suffix.lower() in domain.suffixes else output
-    stem = stem or Path(f"{file.stem}.continued")
+    endings = list(suffixes)
+    stem = output or Path(f"{file.stem}.continued")
+    if output is not None and output.suffix.lower() in domain.suffixes:
+        stem, endings[0] = output.with_suffix(""), output.suffix
     stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
-    paths = [[stem.with_name(stem.name + suffix) for suffix in suffixes] for stem in stems]
+    paths = [[stem.with_name(stem.name + ending) for ending in endings] for stem in stems]
     if any(path.exists() and file.exists() and path.samefile(file) for row in paths for path in row):
         raise UsageError(f"{file} would be overwritten by its own continuation", "Give another name with -o")
     refuse_existing([path for row in paths for path in row], force=force)
@@ -109,15 +111,16 @@ def continue_(
             on_text=_write_out if is_shown_live else lambda text: None,
         )
     if is_shown_live:
-        say("\n")
+        _write_out("\n\n")
     for result, row in zip(results, paths, strict=True):
-        for path in row:
-            write_new(path, result.files[path.suffix], force=force)
+        for path, suffix in zip(row, suffixes, strict=True):
+            write_new(path, result.files[suffix], force=force)
     _report(results, paths, checkpoint=loaded.name, seed=seed, as_json=as_json)
 
 
 def _write_out(text: str) -> None:
-    sys.stdout.write(text)
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, say, write_new
+from adaptgen.cli.common import new_console, print_json, printable, progress_bar, refuse_existing, say, write_new
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from adaptgen.evaluation import DocumentScore, Estimate
 
 __all__ = ["eval_"]
+
+LARGEST_NATS = 700.0
+"""Of which e to the power can still be written down."""
 
 
 def eval_(
@@ -40,8 +43,8 @@ def eval_(
 ) -> None:
     """Measure how well models predict files: next-token loss, with 95 % intervals over documents.
 
-    Every token is scored once, with as much of its past as the model's window holds. Of a folder that has a test
-    split, the test split is taken; of any other, all files.
+    Every token is scored once, with as much of its past as the model's window holds. Of a folder with splits the
+    test split is taken, or the validation split if there is none; of any other, all files.
 
     Example: adaptgen eval --dataset music
 
@@ -58,25 +61,33 @@ def eval_(
     if output is not None:
         refuse_existing([output], force=force)
     domain = None if dataset is None else _domain_of(dataset)
-    models = [load_checkpoint(name, domain=domain) for name in checkpoint or [domain.default_checkpoint]]
+    names = checkpoint or [domain.default_checkpoint]
+    models = [load_checkpoint(name, domain=domain) for name in names]
     domain = models[0].domain
-    for other in models[1:]:
+    for name, other in zip(names, models, strict=True):
         if other.domain is not domain:
             raise CheckpointError(
-                f"{models[0].name} is for {domain.name}, {other.name} for {other.domain.name}",
-                "Compare models of one domain",
+                f"{names[0]} is for {domain.name}, {name} for {other.domain.name}", "Compare models of one domain"
             )
     folder, files = _find(domain, data)
-    rows, scores, skipped = [], [], []
+    read = [_read(files, domain, model.tokenizer, limit=limit) for model in models]
+    skipped = read[0][1]
+    counts = []
+    for name, model, (documents, _) in zip(names, models, read, strict=True):
+        if not documents:
+            reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
+            raise InputFileError(f"{folder} has no file that can be read{reason}", "Give another with --data")
+        counts.append([model.tokenizer.count_units(document) for document in documents])
+        if counts[-1] != counts[0]:
+            raise CheckpointError(
+                f"{name} does not read the same {model.tokenizer.unit_name}s in these files as {names[0]}",
+                "Compare models whose tokenizers keep the same of a file",
+            )
+    rows, scores = [], []
     with progress_bar(stderr=True) as progress:
-        for model in models:
-            documents, skipped = _read(files, domain, model.tokenizer)
-            if not documents:
-                raise InputFileError(f"{folder} has no file that can be read", "Give another with --data")
-            step = max(1, len(documents) // limit) if limit else 1
-            documents = documents[::step][:limit]
+        for name, model, (documents, _) in zip(names, models, read, strict=True):
             total = sum(document.shape[0] * (document.shape[1] - 1) for document in documents)
-            task = progress.add_task(model.name, total=total, status="tokens")
+            task = progress.add_task(printable(name), total=total, status="tokens")
             scores.append(
                 score_documents(
                     model.model,
@@ -86,13 +97,7 @@ def eval_(
                     on_progress=lambda count, task=task: progress.advance(task, count),
                 )
             )
-            if [score.num_units for score in scores[-1]] != [score.num_units for score in scores[0]]:
-                raise CheckpointError(
-                    f"{model.name} does not read the same {model.tokenizer.unit_name}s in these files as "
-                    f"{models[0].name}",
-                    "Compare models whose tokenizers keep the same of a file",
-                )
-            rows.append(_figures(model, scores[-1], scores[0], seed=seed))
+            rows.append(_figures(name, model, scores[-1], scores[0], seed=seed))
     unit = models[0].tokenizer.unit_name
     result = {
         "data": str(folder),
@@ -135,36 +140,43 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
     if not data.is_dir():
         raise InputFileError(f"there is no file or folder {data}", "Give one with --data")
     splits = split_files(data, domain.suffixes, DataConfig(folder=str(data), validation_share=0, test_share=0))
-    files = [path for path, _ in splits["test"] or splits["train"]]
+    files = [path for path, _ in splits["test"] or splits["validation"] or splits["train"]]
     if not files:
         kinds = ", ".join(domain.suffixes)
         raise InputFileError(f"{data} has no {domain.name} files ({kinds})", "Give another with --data")
     return data, files
 
 
-def _read(files: list[Path], domain: Domain, tokenizer: Tokenizer) -> tuple[list[np.ndarray], list[tuple[Path, str]]]:
+def _read(
+    files: list[Path], domain: Domain, tokenizer: Tokenizer, *, limit: int | None
+) -> tuple[list[np.ndarray], list[tuple[Path, str]]]:
+    """All documents, or so many of them evenly spaced, and the files that cannot be read."""
     documents, skipped = [], []
     for path in files:
         try:
             documents += domain.read_documents(path, tokenizer, is_training=False)
         except InputFileError as error:
             skipped.append((path, error.problem.removeprefix(f"{path} ")))
+    if limit is not None and limit < len(documents):
+        documents = [documents[index * len(documents) // limit] for index in range(limit)]
     return documents, skipped
 
 
 def _figures(
-    model: Checkpoint, scores: list[DocumentScore], first: list[DocumentScore], *, seed: int
+    name: str, model: Checkpoint, scores: list[DocumentScore], first: list[DocumentScore], *, seed: int
 ) -> dict[str, Any]:
     from adaptgen.evaluation import bits_per_unit, nats_per_token, paired_difference
 
     nats = nats_per_token(scores, seed=seed)
+    if not math.isfinite(nats.value):
+        raise CheckpointError(f"{name} predicts no probabilities: its loss is {nats.value}", "Train it anew")
     figures = {
-        "checkpoint": model.name,
+        "checkpoint": name,
         "parameters": model.model.num_parameters,
         "context": model.model.config.attention_window,
         "tokens": sum(score.num_tokens for score in scores),
         "nats_per_token": _interval(nats),
-        "perplexity": math.exp(nats.value),
+        "perplexity": math.exp(min(nats.value, LARGEST_NATS)),
         f"bits_per_{model.tokenizer.unit_name}": _interval(bits_per_unit(scores, seed=seed)),
     }
     if scores is not first:
@@ -172,12 +184,13 @@ def _figures(
     return figures
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
+def _interval(estimate: Estimate) -> dict[str, float | None]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 def _print(result: dict[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     unit = result["unit"]
     for item in result["skipped"]:
@@ -188,7 +201,7 @@ def _print(result: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for row in result["models"]:
         table.add_row(
-            row["checkpoint"],
+            Text(printable(row["checkpoint"])),
             f"{row['parameters']:,}",
             f"{row['tokens']:,}",
             _shown(row["nats_per_token"]),
@@ -197,8 +210,12 @@ def _print(result: dict[str, Any]) -> None:
             _shown(row.get("difference_to_first")),
         )
     new_console().print(table)
-    say("In brackets: 95 % intervals over documents.")
+    few = result["documents"] < 2
+    say("One document has no interval." if few else "In brackets: 95 % intervals over documents.")
 
 
-def _shown(figure: dict[str, float] | None) -> str:
-    return "" if figure is None else f"{figure['value']:.4f} [{figure['low']:.4f}, {figure['high']:.4f}]"
+def _shown(figure: dict[str, float | None] | None) -> str:
+    if figure is None:
+        return ""
+    interval = "" if figure["low"] is None else f" [{figure['low']:.4f}, {figure['high']:.4f}]"
+    return f"{figure['value']:.4f}{interval}"

@@ -26,6 +26,8 @@ def tokenize(
 
     Example: adaptgen tokenize song.mid --roundtrip
     """
+    import numpy as np
+
     from adaptgen import domains
     from adaptgen.checkpoint import load_tokenizer
 
@@ -39,7 +41,7 @@ def tokenize(
             for name, value in report.items():
                 say(f"{name.replace('_', ' '):<28}{value}")
         return
-    tokens = domain.read_documents(file, tokenizer, is_training=False)[0]
+    tokens = np.concatenate(domain.read_documents(file, tokenizer, is_training=False), axis=1)
     names = tokenizer.describe(tokens)
     if as_json:
         print_json({"ids": tokens.tolist(), "tokens": names})

@@ -179,10 +179,10 @@ def _finish(session: Session, *, is_complete: bool, as_json: bool) -> None:
     elif is_complete:
         minutes = session.log.training_seconds / 60
         say(f"Done: {trainer.step:,} steps, {trainer.tokens_seen:,} tokens, {minutes:.1f} minutes", style="green")
-        suffix = trainer.checkpoint.domain.suffixes[0]
+        example = trainer.checkpoint.domain.example_input
         say(f"Loss curve: {folder / CURVE}")
-        say(f"Best weights: {best}. Hear them:")
-        say("  " + shlex.join(["adaptgen", "continue", f"song{suffix}", "--checkpoint", str(best)]))
+        say(f"Best weights: {best}. Try them:")
+        say("  " + shlex.join(["adaptgen", "continue", example, "--checkpoint", str(best)]))
     if not is_complete:
         say(f"Stopped after step {trainer.step:,} and saved. Go on with:", style="yellow", stderr=as_json)
         say(f"  {resume}", stderr=as_json)

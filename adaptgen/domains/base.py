@@ -181,13 +181,13 @@ class Domain(ABC):
 
     name: ClassVar[str]
     default_checkpoint: ClassVar[str]
+    """The shipped one that continues its files."""
     example_input: ClassVar[str]
     """A file name to show in examples of commands."""
     held_out: ClassVar[str]
     """A shipped folder of files that the shipped checkpoints have not seen."""
     is_readable: ClassVar[bool] = False
     """Whether a continuation can be read while it is drawn."""
-    """The shipped one that continues its files."""
     suffixes: ClassVar[tuple[str, ...]]
     """Of files that it reads, lower case with the dot."""
     tokenizer_type: ClassVar[type[Tokenizer]]

@@ -89,14 +89,28 @@ def test_the_table_names_every_model_and_the_file_holds_the_figures(
     assert "exists already" in err
 
 
-def test_of_a_folder_with_splits_the_test_split_is_taken(adaptgen_here: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("splits", "taken"), [(["test"], "test"), ([], "validation")])
+def test_of_a_folder_with_splits_what_was_held_out_is_taken(
+    adaptgen_here: Run, tmp_path: Path, splits: list[str], taken: str
+) -> None:
     folder = tmp_path / "splits"
     folder.mkdir()
-    for name in ("train", "validation", "test"):
+    for name in ("train", "validation", *splits):
         (folder / f"{name}.txt").write_text(name)
     checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
     _, out, _ = adaptgen_here("eval", "--checkpoint", checkpoint, "--data", folder, "--json")
-    assert json.loads(out)["units"] == len("test")
+    found = json.loads(out)
+    assert found["units"] == len(taken)
+    assert found["models"][0]["nats_per_token"]["low"] is None, "one document has no interval"
+
+
+def test_a_limit_takes_documents_evenly_spaced(adaptgen_here: Run, tmp_path: Path) -> None:
+    (tmp_path / "many.txt").write_text("\n\n\n".join("x" * 2**number for number in range(5)))
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    _, out, _ = adaptgen_here(
+        "eval", "--checkpoint", checkpoint, "--data", tmp_path / "many.txt", "--limit", 3, "--json"
+    )
+    assert json.loads(out)["units"] == (1 + 3) + (2 + 3) + (8 + 3)
 
 
 @pytest.mark.parametrize(

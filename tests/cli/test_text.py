@@ -52,6 +52,21 @@ def test_train_continue_tokenize_eval(adaptgen_here: Run, trained: str, tmp_path
     assert 0 < json.loads(out)["models"][0]["bits_per_byte"]["value"] < 9
 
 
+def test_the_name_asked_for_is_the_name_written(adaptgen_here: Run, trained: str, tmp_path: Path) -> None:
+    (tmp_path / "story.txt").write_text("Once")
+    (tmp_path / ".md").write_text("Once")
+    for file, output, written in (
+        ("story.txt", "other.md", "other.md"),
+        ("story.txt", "OTHER.TXT", "OTHER.TXT"),
+        ("story.txt", "plain", "plain.txt"),
+        (".md", "hidden", "hidden.md"),
+    ):
+        code, out, err = adaptgen_here("continue", file, "--checkpoint", trained, "--chars", 3, "-o", output, "--json")
+        assert code == 0, err
+        assert json.loads(out)[0]["files"] == [written]
+        assert len((tmp_path / written).read_text()) == 7
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

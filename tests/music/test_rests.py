@@ -33,7 +33,7 @@ def bars_with_notes(*bars: int) -> list:
         ((0, 3), (2, 0)),
         ((0, 2), (1, 1)),
         ((0,), (0, 3)),
-        ((2, 3), (2, 0)),
+        ((2, 3), (0, 0)),
     ],
 )
 def test_a_habit_is_the_longest_rest_and_the_one_at_the_end(bars: tuple[int, ...], habit: tuple[int, int]) -> None:

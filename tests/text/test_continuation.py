@@ -108,6 +108,7 @@ def test_what_is_shown_live_is_what_is_written(tmp_path: Path) -> None:
         ({"words": 3, "chars": 4}, "--words and --chars"),
         ({"tokens": 0}, "--tokens is 0"),
         ({"encoding": "klingon"}, "--encoding"),
+        ({"soundfont": Path("piano.sf2")}, "no sound"),
     ],
 )
 def test_senseless_requests_are_refused(tmp_path: Path, request_: dict[str, object], expected: str) -> None:
@@ -188,7 +189,7 @@ def test_documents_are_the_file_and_end_with_two_blank_lines(tmp_path: Path) -> 
         read_documents(path, tokenizer)
 
 
-def test_bpe_learns_words_and_loses_nothing(tmp_path: Path) -> None:
+def test_bpe_learns_words_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer, again = TextTokenizer("bpe", vocab_size=600), TextTokenizer("bpe", vocab_size=600)
     tokenizer.fit(iter([TEXTS_TO_LEARN, tmp_path / "missing.txt"]))
     again.fit([TEXTS_TO_LEARN])
@@ -203,6 +204,10 @@ def test_bpe_learns_words_and_loses_nothing(tmp_path: Path) -> None:
     loaded = TextTokenizer.load(tmp_path, tokenizer.to_options())
     assert loaded.fingerprint == tokenizer.fingerprint
     assert np.array_equal(loaded.encode(text), tokens)
+    shakespeare = TEXTS_TO_LEARN.read_text()
+    whole = loaded.encode(shakespeare)
+    monkeypatch.setattr("adaptgen.domains.text.tokenizer.CHARACTERS_AT_ONCE", 50)
+    assert np.array_equal(loaded.encode(shakespeare), whole)
     (tmp_path / "tokenizer.json").write_text('{"kind": "bpe", "vocab_size": 600, "bpe": {"version": 9}}')
     with pytest.raises(CheckpointError, match="cannot be used"):
         TextTokenizer.load(tmp_path, tokenizer.to_options())

@@ -30,6 +30,11 @@ JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れた�
         ('<html><head><meta charset="koi8-r"></head>Москва', "koi8-r", "koi8-r"),
         ("# -*- coding: cp866 -*-\n# Привет\n", "cp866", "cp866"),
         ("", "utf-8", "utf-8"),
+        ("Im Café", "cp1252", "cp1252"),
+        ('<?xml version="1.0" encoding="UTF-16"?><p>saved elsewhere</p>', "ascii", "utf-8"),
+        ('# How to write <meta charset="iso-8859-1"> für Anfänger\n', "utf-8", "utf-8"),
+        ("Decoding: punycode\n", "ascii", "utf-8"),
+        ("# -*- coding: latin-1 -*-\nplain so far\n", "ascii", "iso8859-1"),
     ],
 )
 def test_encodings_that_can_be_told(tmp_path: Path, text: str, encoding: str, name: str) -> None:
@@ -71,6 +76,7 @@ def test_packed_files_are_read(tmp_path: Path, suffix: str, pack: object) -> Non
         ("a.txt", b"\xef\xbb\xbfab\xff", "is not utf-8, which is what its byte order mark says: byte 5"),
         ("a.txt.xz", b"no such thing", "cannot be read"),
         ("a.txt.gz", b"no such thing", "cannot be read"),
+        ("a.txt.gz", gzip.compress(b"damaged" * 100)[:20] + b"\xff" * 9, "cannot be read"),
         ("a.txt.xz", lzma.compress(b"cut off" * 100)[:-20], "cannot be read"),
     ],
 )
@@ -83,11 +89,29 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, name: str, data: bytes, exp
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "given", "name"),
+    [
+        ("Hé".encode("utf-16"), "utf-16", "utf-16-le"),
+        (b"\xfe\xff" + "Hé".encode("utf-16-be"), "utf-16", "utf-16-be"),
+        ("Hé".encode("utf-16-le"), "utf-16", "utf-16-le"),
+        ("Hé".encode("utf-8-sig"), "utf-8-sig", "utf-8"),
+        ("Hé".encode(), "utf-8-sig", "utf-8"),
+    ],
+)
+def test_a_byte_order_mark_is_written_at_the_beginning_only(tmp_path: Path, data: bytes, given: str, name: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(data)
+    found = read_text(path, encoding=given)
+    assert (found.text, found.encoding) == ("Hé", name)
+    assert found.encode("x") == "x".encode(name)
+
+
 def test_an_encoding_given_is_taken_and_must_exist(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes("été".encode("cp850"))
     assert read_text(path, encoding="cp850").text == "été"
-    for name in ("klingon", "base64", "\0"):
+    for name in ("klingon", "base64", "utf-7", "\0"):
         with pytest.raises(UsageError, match="--encoding"):
             read_text(path, encoding=name)
     with pytest.raises(InputFileError, match="which was given with --encoding: byte 0"):

@@ -48,7 +48,7 @@ def find_habit(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> RestHabit
         return RestHabit(None, 0, rings_until)
     so_far = sounds[::-1].index(True)
     longest = run = 0
-    for is_sounding in sounds[: len(sounds) - so_far]:
+    for is_sounding in sounds[sounds.index(True) : len(sounds) - so_far]:
         run = 0 if is_sounding else run + 1
         longest = max(longest, run)
     return RestHabit(longest, so_far, rings_until)
@@ -67,6 +67,9 @@ class Rests:
         self._resting = [habit.so_far for habit in habits]
         self._rings_until = [habit.rings_until for habit in habits]
         self._silent: set[int] = set()
+        self._left = {
+            part for part, habit in enumerate(habits) if habit.longest is None or habit.so_far > habit.longest
+        }
         self.due: set[int] = set()
         """Parts that have yet to play in this cell."""
 
@@ -75,11 +78,13 @@ class Rests:
         for part in self._silent:
             self._resting[part] += 1
         self._silent = {part for part, until in enumerate(self._rings_until) if until - tick <= self.least_ring}
-        self.due = {part for part in self._silent if self._resting[part] == self.habits[part].longest}
+        self.due = {part for part in self._silent - self._left if self._resting[part] >= self.habits[part].longest}
 
     def play(self, part: int, end: int) -> None:
         """A part plays a note that ends at a tick."""
         self._silent.discard(part)
+        if self.habits[part].longest is not None:
+            self._left.discard(part)
         self.due.discard(part)
         self._resting[part] = 0
         self._rings_until[part] = max(self._rings_until[part], end)

@@ -11,7 +11,7 @@ __all__ = ["BETWEEN", "DEAD", "CharacterRules"]
 BETWEEN = 0
 """The state between two characters."""
 DEAD = -1
-UNICODE = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-7", "gb18030")
+UNICODE = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "gb18030")
 """Encodings of every character."""
 CONTROLS_IN_USE = "\n\t"
 

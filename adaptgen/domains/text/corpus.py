@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +43,10 @@ def check_roundtrip(path: Path, tokenizer: TextTokenizer) -> dict[str, int | flo
     tokens = tokenizer.encode(text)
     decoded = tokenizer.decode(tokens).decode("utf-8")
     num_bytes = len(text.encode("utf-8"))
-    kept = len(text)
-    if decoded != text:
-        blocks = difflib.SequenceMatcher(None, text[:20_000], decoded[:20_000], autojunk=False).get_matching_blocks()
-        kept = sum(block.size for block in blocks) + max(0, len(text) - 20_000)
+    kept = Counter(text) & Counter(decoded)
     return {
         "characters": len(text),
-        "characters_lost": len(text) - kept,
+        "characters_lost": len(text) - kept.total(),
         "bytes": num_bytes,
         "tokens": tokens.shape[1],
         "tokens_per_byte": round(tokens.shape[1] / max(1, num_bytes), 3),

@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptgen.domains.base import ContinuationRequest, Domain, Prompt, Tokenizer
 from adaptgen.domains.text import corpus
-from adaptgen.domains.text.prompt import TextPrompt
+from adaptgen.domains.text.prompt import TextPrompt, suffix_of
 from adaptgen.domains.text.tokenizer import TextTokenizer
 from adaptgen.errors import UsageError
 
@@ -41,7 +41,7 @@ class TextDomain(Domain):
         raise UsageError(f"{path} is text, which has no sound", "Give a MIDI file")
 
     def result_suffixes(self, path: Path, request: ContinuationRequest) -> list[str]:
-        return [path.suffix]
+        return [suffix_of(path)]
 
     def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:
         return TextPrompt(path, tokenizer, request, window=window)

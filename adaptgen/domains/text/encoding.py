@@ -6,7 +6,9 @@ import codecs
 import gzip
 import lzma
 import re
+import zlib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +34,14 @@ DECLARATION = re.compile(
 )
 DECLARED_WITHIN = 1024
 """Bytes from the start: where XML and HTML want it; an editor's line stands in the first two lines."""
+NOTATIONS = ("utf-7", "idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape")
+"""Codecs for characters within ASCII, of which text files are not written."""
+LOOKED_AT = 1_000_000
+"""Bytes from which an encoding is guessed."""
 USUAL = ("cp1252", "cp932", "euc_jp", "euc_kr", "big5", "gb18030")
 """What text without Unicode is most often in; taken where others would read the same."""
+FEW = 10
+"""Bytes beyond ASCII from which nothing can be told; the most usual encoding is taken then."""
 LINE_ENDS = re.compile("\r\n|\r|\n")
 PACKED_SUFFIXES = {".xz": lzma.open, ".gz": gzip.open}
 
@@ -62,8 +70,9 @@ class TextFile:
 def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
     """Read a text file, packed or not.
 
-    Its encoding is, in this order: the one given, that of its byte order mark, the one it declares as XML and HTML
-    files and editors do, UTF-8 if it is that, and what charset-normalizer makes of it.
+    Its encoding is, in this order: the one given, that of its byte order mark, UTF-8 if it is that, the one it
+    declares as XML and HTML files and editors do, and what charset-normalizer makes of it. An ASCII file that
+    declares an encoding goes on in that one.
 
     Raises:
         InputFileError: it cannot be read, is no text, or is not in the encoding that it claims.
@@ -72,7 +81,7 @@ def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
     try:
         with PACKED_SUFFIXES.get(path.suffix.lower(), open)(path, "rb") as file:
             data = file.read()
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputFileError(f"{path} cannot be read: {reason}", "Check the name and its permissions") from None
     mark = next((mark for mark in BYTE_ORDER_MARKS if data.startswith(mark)), b"")
@@ -80,6 +89,9 @@ def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
         name, reason = _known(encoding), "was given with --encoding"
         if name is None:
             raise UsageError(f"--encoding is {encoding!r}, which is unknown", "Give a name such as utf-8 or cp1252")
+        if name in ("utf-16", "utf-32", "utf-8-sig"):
+            # These mean a byte order mark, which belongs to the beginning of the file alone.
+            name = BYTE_ORDER_MARKS.get(mark, name.removesuffix("-sig") if name == "utf-8-sig" else f"{name}-le")
     elif mark:
         name, reason = BYTE_ORDER_MARKS[mark], "is what its byte order mark says"
     elif (declared := _declared(data)) is not None:
@@ -88,8 +100,8 @@ def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
         name, reason = _detect(data, path), "is what it looks like"
     try:
         text = data[len(mark) :].decode(name)
-    except UnicodeDecodeError as error:
-        place = len(mark) + error.start
+    except UnicodeError as error:
+        place = len(mark) + getattr(error, "start", 0)
         raise InputFileError(
             f"{path} is not {name}, which {reason}: byte {place} cannot be read",
             "Convert it to UTF-8, or name its encoding with --encoding",
@@ -106,33 +118,49 @@ def _known(encoding: str) -> str | None:
     try:
         # Python also calls transformations such as base64 codecs; str refuses to use them.
         "".encode(encoding)
-        return codecs.lookup(encoding).name
+        name = codecs.lookup(encoding).name
     except (LookupError, ValueError):
         return None
+    return None if name in NOTATIONS else name
 
 
 def _declared(data: bytes) -> str | None:
+    """What a file says of itself, if it can be so: it is no UTF-8, or plain ASCII, which fits many encodings."""
     found = DECLARATION.search(data[:DECLARED_WITHIN])
-    if found is None:
+    if found is None or not (data.isascii() or not _is_utf8(data)):
         return None
     name = next(group for group in found.groups() if group).decode()
     is_line_of_editor = found.group(3) is not None
     if is_line_of_editor and data[: found.start()].count(b"\n") > 1:
         return None
-    return _known(name)
+    known = _known(name)
+    # The declaration was read byte by byte, so it is not in those.
+    return None if known is None or known.startswith(("utf-16", "utf-32")) else known
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _detect(data: bytes, path: Path) -> str:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data" and error.start:
+        if error.reason == "unexpected end of data" and not data[: error.start].isascii():
             raise InputFileError(
                 f"{path} ends inside a character, at byte {error.start}", "Remove the bytes from there on"
             ) from None
     else:
         return "utf-8"
-    best = from_bytes(data).best()
+    if sum(byte >= 0x80 for byte in data[:LOOKED_AT]) < FEW:
+        with suppress(UnicodeDecodeError):
+            data.decode(USUAL[0])
+            return USUAL[0]
+    best = from_bytes(data[:LOOKED_AT]).best()
     if best is None:
         raise InputFileError(
             f"{path} is in no encoding that can be told", "Convert it to UTF-8, or name its encoding with --encoding"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from adaptgen.domains.base import Grammar
 from adaptgen.domains.text.characters import BETWEEN, DEAD, CharacterRules
 from adaptgen.domains.text.tokenizer import TextTokenizer
 
-__all__ = ["Length", "TextGrammar"]
+__all__ = ["Length", "TextGrammar", "TokenMoves"]
 
 LONGEST_WORD = 40
 """Characters per word on average, after which a text is over although words are lacking: some scripts have no
@@ -28,33 +27,47 @@ class Length:
     words: int | None = None
 
 
+class TokenMoves:
+    """What each token does to the state of the characters, found once per state and kept.
+
+    Args:
+        tokenizer: whose tokens are drawn.
+        rules: which bytes make characters.
+    """
+
+    def __init__(self, tokenizer: TextTokenizer, rules: CharacterRules) -> None:
+        self.tokenizer, self.rules = tokenizer, rules
+        self._found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def from_state(self, state: int) -> tuple[np.ndarray, np.ndarray]:
+        """For each token the state it leads to, `DEAD` if it may not come, and the characters it completes."""
+        if state not in self._found:
+            pieces = self.tokenizer.token_bytes
+            moves = [(DEAD, 0) if piece is None else self.rules.run(state, piece) for piece in pieces]
+            states, completed = np.array(moves).T
+            self._found[state] = states, completed
+        return self._found[state]
+
+
 class TextGrammar(Grammar):
     """The rules for one continuation.
 
     When all is written the begin token, which begins another text, is the only legal one, and ends it.
 
     Args:
-        tokenizer: whose tokens are drawn.
-        rules: which bytes make characters.
+        moves: of the tokenizer whose tokens are drawn.
         length: how much to write.
     """
 
-    def __init__(self, tokenizer: TextTokenizer, rules: CharacterRules, length: Length) -> None:
-        self.tokenizer, self.rules, self.length = tokenizer, rules, length
+    def __init__(self, moves: TokenMoves, length: Length) -> None:
+        self.moves, self.length = moves, length
+        self.tokenizer, self.rules = moves.tokenizer, moves.rules
         self._done = False
         self._state = BETWEEN
         self._num_tokens = self._num_characters = self._num_words = 0
         self._is_in_word = False
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._unread = ""
-        # Per state, for each token: the state it leads to and the characters it completes.
-        self._moves = cache(self._find_moves)
-
-    def _find_moves(self, state: int) -> tuple[np.ndarray, np.ndarray]:
-        pieces = self.tokenizer.token_bytes
-        moves = [(DEAD, 0) if piece is None else self.rules.run(state, piece) for piece in pieces]
-        states, completed = np.array(moves).T
-        return states, completed
 
     @property
     def is_done(self) -> bool:
@@ -86,7 +99,7 @@ class TextGrammar(Grammar):
         if self._is_complete:
             mask[0, self.tokenizer.begin] = True
             return mask
-        states, completed = self._moves(self._state)
+        states, completed = self.moves.from_state(self._state)
         mask[0] = states != DEAD
         if self.length.tokens is not None:
             # What is begun must be finished: a byte a token always can.
@@ -102,7 +115,7 @@ class TextGrammar(Grammar):
         if token == self.tokenizer.begin:
             self._done = True
             return
-        states, completed = self._moves(self._state)
+        states, completed = self.moves.from_state(self._state)
         self._state = int(states[token])
         self._num_tokens += 1
         self._num_characters += int(completed[token])

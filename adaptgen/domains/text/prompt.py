@@ -10,11 +10,11 @@ import numpy as np
 from adaptgen.domains.base import Continuation, ContinuationRequest, Prompt
 from adaptgen.domains.text.characters import CharacterRules
 from adaptgen.domains.text.encoding import PACKED_SUFFIXES, read_text
-from adaptgen.domains.text.grammar import Length, TextGrammar
+from adaptgen.domains.text.grammar import Length, TextGrammar, TokenMoves
 from adaptgen.domains.text.tokenizer import TextTokenizer
 from adaptgen.errors import InputFileError, UsageError
 
-__all__ = ["TextPrompt"]
+__all__ = ["TextPrompt", "suffix_of"]
 
 DEFAULT_WORDS = 200
 MAX_LENGTH = 10_000_000
@@ -38,7 +38,7 @@ class TextPrompt(Prompt):
         if path.suffix.lower() in PACKED_SUFFIXES:
             raise InputFileError(f"{path} is packed", "Unpack it first")
         self.file = read_text(path, encoding=request.encoding)
-        self.rules = CharacterRules.of_encoding(self.file.encoding)
+        self.moves = TokenMoves(tokenizer, CharacterRules.of_encoding(self.file.encoding))
         self._tokens = _recent_tokens(self.file.text, tokenizer, window=window)
 
     @property
@@ -46,7 +46,7 @@ class TextPrompt(Prompt):
         return self._tokens
 
     def new_grammar(self) -> TextGrammar:
-        return TextGrammar(self.tokenizer, self.rules, self.length)
+        return TextGrammar(self.moves, self.length)
 
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         text = self.tokenizer.decode(new_tokens).decode("utf-8")
@@ -56,7 +56,7 @@ class TextPrompt(Prompt):
             text = text[: ends[-1]] if ends else ""
         new = self.file.encode(text)
         return Continuation(
-            files={self.path.suffix: new if self.request.new_only else self.file.data + new},
+            files={suffix_of(self.path): new if self.request.new_only else self.file.data + new},
             summary={
                 "words": len(text.split()),
                 "characters": len(text),
@@ -66,11 +66,18 @@ class TextPrompt(Prompt):
         )
 
 
+def suffix_of(path: Path) -> str:
+    """The kind of a text file, whose name may be nothing else, as `.txt` is."""
+    return path.suffix or path.name
+
+
 def _length(request: ContinuationRequest) -> Length:
     for name in ("bars", "seconds", "from_bar"):
         if getattr(request, name) is not None:
             option = name.replace("_", "-")
             raise UsageError(f"--{option} says nothing about a text", "Give --words, --chars or --tokens")
+    if request.soundfont is not None:
+        raise UsageError("a text has no sound", "Leave --soundfont out")
     if request.picture:
         raise UsageError("a text has no picture", "Leave --picture out")
     asked = {"words": request.words, "chars": request.chars, "tokens": request.tokens}
@@ -89,10 +96,12 @@ def _recent_tokens(text: str, tokenizer: TextTokenizer, *, window: int) -> np.nd
     """Tokens `[1, T]` of the end of a text, the begin token first if all of it fits into `window`."""
     recent = text[-CHARACTERS_PER_TOKEN * window :]
     tokens = tokenizer.encode(recent)
-    if len(recent) == len(text) and tokens.shape[1] < window:
+    if (len(recent) == len(text) and tokens.shape[1] < window) or not tokens.shape[1]:
         return np.concatenate([[[tokenizer.begin]], tokens], axis=1)
-    # Not to begin inside a character: those bytes of UTF-8 that go on with one are 10xxxxxx.
+    # Not to begin inside a character, if one begins at all: UTF-8 goes on with bytes 10xxxxxx.
     start = max(0, tokens.shape[1] - window)
-    while (piece := tokenizer.token_bytes[tokens[0, start]]) and piece[0] & 0xC0 == 0x80:
-        start += 1
+    for place in range(start, tokens.shape[1]):
+        piece = tokenizer.token_bytes[tokens[0, place]]
+        if piece is None or piece[0] & 0xC0 != 0x80:
+            return tokens[:, place:]
     return tokens[:, start:]

@@ -29,6 +29,8 @@ __all__ = ["KINDS", "TextTokenizer", "to_text8"]
 KINDS = ("bytes", "bpe", "text8")
 DEFAULT_VOCAB_SIZE, MIN_VOCAB_SIZE, MAX_VOCAB_SIZE = 4096, 300, 65_536
 FILE_NAME = "tokenizer.json"
+CHARACTERS_AT_ONCE = 1_000_000
+LINE_END = re.compile(r"(?<=\S)(?=\n)")
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TEXT8_ALPHABET = " abcdefghijklmnopqrstuvwxyz"
 
@@ -81,7 +83,8 @@ class TextTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         if self.bpe is None:
             return f"{self.kind}-1"
-        return f"bpe-{hashlib.sha256(self.bpe.to_str().encode()).hexdigest()[:16]}"
+        model = json.loads(self.bpe.to_str())["model"]
+        return f"bpe-{hashlib.sha256(json.dumps([model['vocab'], model['merges']]).encode()).hexdigest()[:16]}"
 
     @cached_property
     def _id_of_byte(self) -> np.ndarray:
@@ -90,10 +93,15 @@ class TextTokenizer(Tokenizer):
             ids[piece[0]] = token
         return ids
 
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.array([len(piece or b"") for piece in self.token_bytes])
+
     def encode(self, text: str) -> np.ndarray:
         """Tokens int64 `[1, T]`, without the begin token."""
         if self.bpe is not None:
-            return np.array([self.bpe.encode(text).ids], dtype=np.int64)
+            ids = [np.array(self.bpe.encode(piece).ids, dtype=np.int64) for piece in _pieces(text)]
+            return np.concatenate(ids)[None]
         data = (to_text8(text) if self.kind == "text8" else text).encode("utf-8")
         return self._id_of_byte[np.frombuffer(data, dtype=np.uint8)][None]
 
@@ -102,7 +110,7 @@ class TextTokenizer(Tokenizer):
         return b"".join(self.token_bytes[token] or b"" for token in tokens[0])
 
     def count_units(self, tokens: np.ndarray) -> int:
-        return len(self.decode(tokens))
+        return int(self._lengths[tokens[0]].sum())
 
     def describe(self, tokens: np.ndarray) -> list[str]:
         names = []
@@ -171,6 +179,18 @@ class TextTokenizer(Tokenizer):
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} cannot be used: {error}", "Get the checkpoint again") from None
         return tokenizer
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A text in pieces whose merges are those of the whole: no word of GPT-2's pattern goes on over their ends.
+
+    The library needs some hundred bytes a character for what it encodes at once.
+    """
+    start = 0
+    while cut := LINE_END.search(text, start + CHARACTERS_AT_ONCE):
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
 
 
 def _readable_texts(paths: Iterable[Path]) -> Iterator[str]:
