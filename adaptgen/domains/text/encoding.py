@@ -107,7 +107,9 @@ def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
             "Convert it to UTF-8, or name its encoding with --encoding",
         ) from None
     if "\0" in text:
-        raise InputFileError(f"{path} is no text: character {text.index(chr(0))} is a null", "Give a text file")
+        raise InputFileError(
+            f"{path} is no text: character {text.index(chr(0))} is a null", "Give a text, or its --encoding"
+        )
     ends = Counter(LINE_ENDS.findall(text))
     line_end = max(ends, key=lambda end: ends[end], default="\n")
     return TextFile(data, LINE_ENDS.sub("\n", text), name, line_end)
@@ -156,11 +158,13 @@ def _detect(data: bytes, path: Path) -> str:
             ) from None
     else:
         return "utf-8"
-    if sum(byte >= 0x80 for byte in data[:LOOKED_AT]) < FEW:
+    # Whole lines, so that no character is cut.
+    looked_at = data if len(data) <= LOOKED_AT else data[: data.rfind(b"\n", 0, LOOKED_AT) + 1 or LOOKED_AT]
+    if sum(byte >= 0x80 for byte in looked_at) < FEW:
         with suppress(UnicodeDecodeError):
             data.decode(USUAL[0])
             return USUAL[0]
-    best = from_bytes(data[:LOOKED_AT]).best()
+    best = from_bytes(looked_at).best()
     if best is None:
         raise InputFileError(
             f"{path} is in no encoding that can be told", "Convert it to UTF-8, or name its encoding with --encoding"
