@@ -172,12 +172,17 @@ def test_names_with_brackets_and_escapes_stay_what_they_are(
 def test_a_second_ctrl_c_ends_at_once() -> None:
     import signal
 
-    with StopSignals() as stop:
-        assert not stop.is_requested()
-        signal.raise_signal(signal.SIGINT)
-        assert stop.is_requested()
-        with pytest.raises(KeyboardInterrupt):
+    # A shell's background job is started with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with StopSignals() as stop:
+            assert not stop.is_requested()
             signal.raise_signal(signal.SIGINT)
+            assert stop.is_requested()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_usage_errors_exit_with_2(adaptgen_here: Adaptgen, tiny_recipe: Path) -> None:
