@@ -12,11 +12,10 @@ import numpy as np
 
 from adaptgen.domains.base import Tokenizer
 from adaptgen.model import AttentionMap, Transformer, map_attention
+from adaptgen.palette import COLOURS
 
 __all__ = ["Inspection", "inspect_document"]
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5A4FCF", "#6B6B00")
-"""Of depths, in turn; told apart by colour-blind readers (Okabe and Ito, jfly.uni-koeln.de/color)."""
 TOKENS_PER_ROW = 160
 QUARTERS = ("easiest quarter", "second quarter", "third quarter", "hardest quarter")
 

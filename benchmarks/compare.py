@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,15 +20,16 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from command import run_command
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
 
 from adaptgen import domains
 from adaptgen.checkpoint import restore_folder
-from adaptgen.cli.common import new_console, print_error, progress_bar, refuse_existing, write_new
+from adaptgen.cli.common import new_console, progress_bar, refuse_existing, write_new
 from adaptgen.config import ModelConfig, Recipe, ShortcutConfig, load_recipe
-from adaptgen.errors import AdaptgenError, InputFileError, UsageError
+from adaptgen.errors import InputFileError, UsageError
 from adaptgen.evaluation import DocumentScore, bits_per_unit, paired_difference, score_documents
 from adaptgen.model import Transformer
 from adaptgen.training.run_folder import read_recipe
@@ -249,8 +249,4 @@ def _describe(model: Transformer, folder: Path, seq_len: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AdaptgenError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    run_command(main)

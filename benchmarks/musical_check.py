@@ -16,7 +16,6 @@ is asked to go on from that beat for as many of the file's bars as are needed.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,13 +24,14 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from command import run_command
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
 
 from adaptgen import domains
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
-from adaptgen.cli.common import print_error, progress_bar
+from adaptgen.cli.common import progress_bar
 from adaptgen.config import DataConfig
 from adaptgen.continuation import continue_file
 from adaptgen.data import split_files
@@ -47,7 +47,6 @@ from adaptgen.domains.music.metrics import (
     longest_repetition,
 )
 from adaptgen.domains.music.song import parse_song, read_song
-from adaptgen.errors import AdaptgenError
 from adaptgen.sampling import Sampling
 
 CORPUS = "pop909"
@@ -282,8 +281,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AdaptgenError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    run_command(main)

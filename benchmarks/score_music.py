@@ -10,7 +10,6 @@ than fitting one to all corpora); the checkpoint is one for all.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +18,15 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from command import run_command
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
 
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
-from adaptgen.cli.common import print_error, progress_bar
+from adaptgen.cli.common import progress_bar
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.data import Shard, prepare
-from adaptgen.errors import AdaptgenError
 from adaptgen.evaluation import DocumentScore, bits_per_unit, score_documents, score_with_ngrams
 from adaptgen.ngram import NgramModel
 
@@ -133,8 +132,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except AdaptgenError as error:
-        print_error(error)
-        sys.exit(error.exit_code)
+    run_command(main)

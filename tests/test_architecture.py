@@ -16,6 +16,7 @@ PACKAGE = Path(adaptgen.__file__).parent
 LAYERS = {
     "adaptgen": 0,
     "adaptgen.errors": 0,
+    "adaptgen.palette": 0,
     "adaptgen.config": 1,
     "adaptgen.sampling": 1,
     "adaptgen.shipped": 1,

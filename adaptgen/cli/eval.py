@@ -70,7 +70,10 @@ def eval_(
                 f"{names[0]} is for {domain.name}, {name} for {other.domain.name}", "Compare models of one domain"
             )
     folder, files = _find(domain, data)
-    read = [_read(files, domain, model.tokenizer, limit=limit) for model in models]
+    # Models that read the same tokens share them.
+    tokenizers = {model.tokenizer.fingerprint: model.tokenizer for model in models}
+    by_tokenizer = {key: _read(files, domain, tokenizer, limit=limit) for key, tokenizer in tokenizers.items()}
+    read = [by_tokenizer[model.tokenizer.fingerprint] for model in models]
     skipped = read[0][1]
     counts = []
     for name, model, (documents, _) in zip(names, models, read, strict=True):

@@ -7,12 +7,14 @@ folder with a `DOMAIN` in it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+
+from adaptgen.errors import UsageError
 
 __all__ = ["Continuation", "ContinuationRequest", "Domain", "Grammar", "Prompt", "Tokenizer"]
 
@@ -147,6 +149,18 @@ class ContinuationRequest:
     """Of a text; told from the file if not given."""
     picture: bool = False
     """Draw the result, with the join marked."""
+
+    def refuse_others(self, domain_name: str, *, known: Collection[str], remedy: str) -> None:
+        """Refuse what was asked for and is not among the fields that a domain knows.
+
+        Raises:
+            UsageError: names the option.
+        """
+        # Sound and the new part alone are a matter of writing, not of the material.
+        for option in fields(self):
+            is_asked_for = getattr(self, option.name) != option.default
+            if is_asked_for and option.name not in (*known, "sound", "new_only"):
+                raise UsageError(f"--{option.name.replace('_', '-')} says nothing about {domain_name}", remedy)
 
 
 @dataclass(frozen=True, kw_only=True)

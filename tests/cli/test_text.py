@@ -70,7 +70,7 @@ def test_the_name_asked_for_is_the_name_written(adaptgen_here: Run, trained: str
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("continue", "story.txt", "--bars", 3), "--bars says nothing about a text"),
+        (("continue", "story.txt", "--bars", 3), "--bars says nothing about text"),
         (("continue", "binary.txt"), "is no text: character 0 is a null"),
         (("continue", "missing.txt"), "missing.txt cannot be read: No such file"),
         (("continue", "song.mid", "--words", 3), "--words says nothing about music"),

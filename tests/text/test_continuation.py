@@ -102,13 +102,13 @@ def test_what_is_shown_live_is_what_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [
-        ({"bars": 3}, "--bars says nothing about a text"),
-        ({"seconds": 3.0}, "--seconds says nothing about a text"),
-        ({"picture": True}, "no picture"),
+        ({"bars": 3}, "--bars says nothing about text"),
+        ({"seconds": 3.0}, "--seconds says nothing about text"),
+        ({"picture": True}, "--picture says nothing about text"),
         ({"words": 3, "chars": 4}, "--words and --chars"),
         ({"tokens": 0}, "--tokens is 0"),
         ({"encoding": "klingon"}, "--encoding"),
-        ({"soundfont": Path("piano.sf2")}, "no sound"),
+        ({"soundfont": Path("piano.sf2")}, "--soundfont says nothing about text"),
     ],
 )
 def test_senseless_requests_are_refused(tmp_path: Path, request_: dict[str, object], expected: str) -> None:

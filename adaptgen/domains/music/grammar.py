@@ -54,6 +54,7 @@ class MusicGrammar(Grammar):
         """The slot's index, the step and the pitch written last; -1 for none."""
         self.notes_at_onset = 0
         self._done = False
+        self._ways: dict[int, list[int]] | None = None
         self._notes = _Notes(plan)
         self._rests = Rests(plan.habits, least_ring=plan.ticks_per_beat / 4)
         self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
@@ -140,6 +141,12 @@ class MusicGrammar(Grammar):
         return [StandIn(0, self._program_ids[next_due], np.setdiff1d(self._leaving, legal))]
 
     def _ways_on(self) -> dict[int, list[int]]:
+        """What `_find_ways` finds, once for each token: both the mask and the stand-ins need it."""
+        if self._ways is None:
+            self._ways = self._find_ways()
+        return self._ways
+
+    def _find_ways(self) -> dict[int, list[int]]:
         """Steps at which each part may still strike in this cell, so that every bar of it can yet be filled.
 
         While a bar is silent, somebody must be left to sound in it: a part may be taken up, and a step passed
@@ -199,6 +206,7 @@ class MusicGrammar(Grammar):
         return self.tokenizer.duration_ids[fits]
 
     def accept(self, frame: np.ndarray) -> None:
+        self._ways = None
         token = int(frame[0])
         kind, value = self.tokenizer.kinds[token], self.tokenizer.values[token]
         if kind == "Bar":

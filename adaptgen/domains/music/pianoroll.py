@@ -17,14 +17,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from adaptgen.domains.music.performance import SoundingNote, bar_lines, sounding_notes
 from adaptgen.domains.music.song import DRUM_CHANNEL
+from adaptgen.palette import COLOURS
 
 __all__ = ["draw_pianoroll"]
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#5A4FCF", "#6B6B00")
-"""Told apart by colour-blind readers; the first six are Okabe and Ito's (jfly.uni-koeln.de/color)."""
-
 _DPI = 150
-_MAX_LEGEND = len(_COLOURS)
+_MAX_LEGEND = len(COLOURS)
 _DRUM_NAMES = {
     35: "kick 2", 36: "kick", 37: "side stick", 38: "snare", 39: "clap", 40: "snare 2", 42: "hi-hat",
     44: "hi-hat pedal", 46: "open hi-hat", 49: "crash", 51: "ride", 53: "ride bell", 54: "tambourine",
@@ -89,7 +87,7 @@ def _draw_pitched(ax: Axes, notes: list[SoundingNote], midi: mido.MidiFile) -> N
         parts[note.track, note.channel].append(note)
     legend = []
     for number, ((track, channel), its_notes) in enumerate(sorted(parts.items())):
-        colour = to_rgb(_COLOURS[number % len(_COLOURS)])
+        colour = to_rgb(COLOURS[number % len(COLOURS)])
         boxes = [
             [
                 (n.start, n.pitch - 0.45),

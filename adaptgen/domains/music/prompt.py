@@ -22,6 +22,7 @@ from adaptgen.errors import InputFileError, UsageError
 
 __all__ = ["MusicPrompt"]
 
+KNOWN = ("bars", "seconds", "from_bar", "soundfont", "picture")
 DEFAULT_BARS = 16
 MAX_SECONDS = 86_400
 
@@ -91,9 +92,7 @@ class MusicPrompt(Prompt):
 
 
 def _check_length(request: ContinuationRequest) -> None:
-    for name in ("words", "chars", "tokens", "encoding"):
-        if getattr(request, name) is not None:
-            raise UsageError(f"--{name} says nothing about music", "Give --bars or --seconds")
+    request.refuse_others("music", known=KNOWN, remedy="Give --bars or --seconds")
     if request.bars is not None and request.seconds is not None:
         raise UsageError("--bars and --seconds were both given", "Give one of them")
     if request.bars is not None and not 1 <= request.bars <= MAX_BARS:

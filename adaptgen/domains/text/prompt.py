@@ -16,6 +16,7 @@ from adaptgen.errors import InputFileError, UsageError
 
 __all__ = ["TextPrompt", "suffix_of"]
 
+KNOWN = ("words", "chars", "tokens", "encoding")
 DEFAULT_WORDS = 200
 MAX_LENGTH = 10_000_000
 CHARACTERS_PER_TOKEN = 16
@@ -72,14 +73,7 @@ def suffix_of(path: Path) -> str:
 
 
 def _length(request: ContinuationRequest) -> Length:
-    for name in ("bars", "seconds", "from_bar"):
-        if getattr(request, name) is not None:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} says nothing about a text", "Give --words, --chars or --tokens")
-    if request.soundfont is not None:
-        raise UsageError("a text has no sound", "Leave --soundfont out")
-    if request.picture:
-        raise UsageError("a text has no picture", "Leave --picture out")
+    request.refuse_others("text", known=KNOWN, remedy="Give --words, --chars or --tokens")
     asked = {"words": request.words, "chars": request.chars, "tokens": request.tokens}
     given = {name: value for name, value in asked.items() if value is not None}
     if len(given) > 1:
