@@ -94,15 +94,16 @@ def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> di
     """Files of each split with the hash of their content.
 
     Folders named train, validation and test are taken as they are, and so are files in the folder itself that are
-    named so before their suffix, if there are no others. Otherwise files are dealt out by their hash:
-    names do not matter, and copies of a file fall on the same side. Other files in the folder can move it.
+    named so before their suffix, if there is more than train; what lies beside them is in no split. Otherwise files
+    are dealt out by their hash: names do not matter, and copies of a file fall on the same side. Other files in the
+    folder can move it.
     """
     if (folder / "train").is_dir():
         return {split: _hashed(find_files(folder / split, suffixes)) for split in SPLITS}
     found = find_files(folder, suffixes)
     here = [path for path in found if path.parent == folder]
     named = {split: [path for path in here if path.name.split(".")[0].lower() == split] for split in SPLITS}
-    if named["train"] and sum(map(len, named.values())) == len(found):
+    if named["train"] and (named["validation"] or named["test"]):
         return {split: _hashed(paths) for split, paths in named.items()}
     files = _hashed(found)
     digests = sorted({digest for _, digest in files})
@@ -199,6 +200,12 @@ def prepare(
             path, shape = target / f"{split}.bin", (len(tokenizer.vocab_sizes), info["offsets"][-1])
             shards[split] = Shard(np.memmap(path, np.uint16, "r", shape=shape), info["offsets"])
     skipped = [tuple(item) for item in json.loads(skipped_file.read_text())]
+    taken = {path for files in splits.values() for path, _ in files}
+    skipped += [
+        (path.relative_to(folder).as_posix(), "lies beside the splits, in none of them")
+        for path in find_files(folder, domain.suffixes)
+        if path not in taken
+    ]
     if "train" not in shards:
         reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
         raise InputFileError(f"{folder} has no file that can be trained on{reason}", "Give another folder with --data")

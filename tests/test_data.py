@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -173,20 +174,29 @@ def test_a_short_source_is_repeated() -> None:
     assert batch.tolist() == [[[7, 8, 9, 7, 8, 9, 7]]]
 
 
-def test_files_are_splits_by_name_if_there_are_no_others(tmp_path: Path) -> None:
-    for name in ("train.txt", "validation.txt.gz", "test.txt"):
-        (tmp_path / name).write_text(name)
+def test_files_named_after_splits_are_the_splits_whatever_lies_beside_them(cache: Path, tmp_path: Path) -> None:
+    for name in ("train.txt", "validation.txt.gz", "test.txt", "SOURCE.md"):
+        data = f"What {name} says, over and over. ".encode() * 20
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    domain = domains.get("text")
     config = DataConfig(folder=str(tmp_path), validation_share=0.3, test_share=0)
-    splits = split_files(tmp_path, (".txt", ".txt.gz"), config)
+    splits = split_files(tmp_path, domain.suffixes, config)
     assert {split: [path.name for path, _ in files] for split, files in splits.items()} == {
         "train": ["train.txt"],
         "validation": ["validation.txt.gz"],
         "test": ["test.txt"],
     }
-    (tmp_path / "other.txt").write_text("one more")
-    splits = split_files(tmp_path, (".txt", ".txt.gz"), config)
-    assert sum(map(len, splits.values())) == 4
-    assert len(splits["train"]) == 3
+    tokenizer = domain.tokenizer_type.from_options({})
+    _, skipped = prepare(domain, tokenizer, SourceConfig(), config, tmp_path)
+    assert skipped == [("SOURCE.md", "lies beside the splits, in none of them")]
+
+
+def test_a_single_file_named_train_makes_no_splits(tmp_path: Path) -> None:
+    for name in ("train.txt", "other.txt", "third.txt"):
+        (tmp_path / name).write_text(name)
+    config = DataConfig(folder=str(tmp_path), validation_share=0.3, test_share=0)
+    splits = split_files(tmp_path, (".txt",), config)
+    assert (len(splits["train"]), len(splits["validation"])) == (2, 1)
 
 
 def test_of_a_single_song_the_last_part_is_held_out_and_nowhere_else(cache: Path, tmp_path: Path) -> None:
