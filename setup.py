@@ -12,7 +12,7 @@ SHIPPED = [name for name in ("checkpoints", "recipes", "examples") if Path(name)
 setup(
     packages=[*find_packages(include=["adaptgen", "adaptgen.*"]), *(f"adaptgen.{name}" for name in SHIPPED)],
     package_dir={f"adaptgen.{name}": name for name in SHIPPED},
-    package_data={f"adaptgen.{name}": ["**/*"] for name in SHIPPED},
+    package_data={"": ["*.safetensors"]} | {f"adaptgen.{name}": ["**/*"] for name in SHIPPED},
     exclude_package_data={f"adaptgen.{name}": ["**/__pycache__/*", "**/*.pyc"] for name in SHIPPED},
     include_package_data=False,
 )

@@ -45,7 +45,7 @@ class DocumentScore:
 
     nats: float
     num_tokens: int
-    num_units: int
+    num_units: float
 
 
 @dataclass(frozen=True, kw_only=True)

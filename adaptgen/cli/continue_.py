@@ -24,13 +24,19 @@ LARGEST_SEED = 2**31
 def continue_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to continue; its kind decides the domain.")],
     bars: Annotated[int | None, typer.Option(help="How many bars to add to music; 16 if nothing is said.")] = None,
-    seconds: Annotated[float | None, typer.Option(help="How many seconds to add instead.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="How many seconds to add; to a recording 5 if nothing is said."),
+    ] = None,
     words: Annotated[int | None, typer.Option(help="How many words to add to a text; 200 if nothing is said.")] = None,
     chars: Annotated[int | None, typer.Option(help="How many characters to add instead.")] = None,
     tokens: Annotated[int | None, typer.Option(help="How many of the model's tokens to add instead.")] = None,
     from_bar: Annotated[
         int | None,
         typer.Option(help="Bar at which the new part begins, from 1; what the file has from there on is left out."),
+    ] = None,
+    from_seconds: Annotated[
+        float | None, typer.Option(help="Time at which the new part of a recording begins, in the same way.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Name of the result; FILE.continued.mid here if not given.")
@@ -59,6 +65,8 @@ def continue_(
     Example: adaptgen continue song.mid --from-bar 9 --variations 4 --temperature 0.9
 
     Example: adaptgen continue story.txt --words 300
+
+    Example: adaptgen continue talk.wav --seconds 5
     """
     from adaptgen import domains
 
@@ -67,6 +75,7 @@ def continue_(
         raise UsageError(f"--variations is {variations}", "Give a whole number from 1 up")
     from adaptgen.domains.base import ContinuationRequest
 
+    named = output.suffix.lower() if output is not None and output.suffix.lower() in domain.suffixes else None
     request = ContinuationRequest(
         bars=bars,
         seconds=seconds,
@@ -74,6 +83,8 @@ def continue_(
         chars=chars,
         tokens=tokens,
         from_bar=from_bar,
+        from_seconds=from_seconds,
+        suffix=named,
         new_only=new_only,
         sound=wav,
         soundfont=soundfont,
@@ -83,7 +94,7 @@ def continue_(
     suffixes = domain.result_suffixes(file, request)
     endings = list(suffixes)
     stem = output or Path(f"{file.stem}.continued")
-    if output is not None and output.suffix.lower() in domain.suffixes:
+    if named is not None:
         stem, endings[0] = output.with_suffix(""), output.suffix
     stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
     paths = [[stem.with_name(stem.name + ending) for ending in endings] for stem in stems]

@@ -107,7 +107,7 @@ def eval_(
         "domain": domain.name,
         "unit": unit,
         "documents": len(scores[0]),
-        "units": sum(score.num_units for score in scores[0]),
+        "units": round(sum(score.num_units for score in scores[0]), 3),
         "skipped": [{"file": str(path), "reason": reason} for path, reason in skipped],
         "seed": seed,
         "models": rows,

@@ -44,7 +44,7 @@ class Tokenizer(ABC):
         """Changes whenever the same material would give other tokens."""
 
     @abstractmethod
-    def count_units(self, tokens: np.ndarray) -> int:
+    def count_units(self, tokens: np.ndarray) -> float:
         """How many units `[K, T]` tokens hold."""
 
     @abstractmethod
@@ -140,6 +140,10 @@ class ContinuationRequest:
     tokens: int | None = None
     from_bar: int | None = None
     """The bar, counted from 1, at which the new part begins; what the prompt has from there on is cut off."""
+    from_seconds: float | None = None
+    """The same as a time."""
+    suffix: str | None = None
+    """Of the file to write, lower case with the dot, where the user named one of the domain's."""
     new_only: bool = False
     """Give the new part alone."""
     sound: bool = True
@@ -156,10 +160,10 @@ class ContinuationRequest:
         Raises:
             UsageError: names the option.
         """
-        # Sound and the new part alone are a matter of writing, not of the material.
+        # These are a matter of writing, not of the material.
         for option in fields(self):
             is_asked_for = getattr(self, option.name) != option.default
-            if is_asked_for and option.name not in (*known, "sound", "new_only"):
+            if is_asked_for and option.name not in (*known, "sound", "new_only", "suffix"):
                 raise UsageError(f"--{option.name.replace('_', '-')} says nothing about {domain_name}", remedy)
 
 

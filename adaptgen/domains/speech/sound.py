@@ -1,0 +1,209 @@
+"""Sound files: what they hold, read as they are, and what a model wants of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from adaptgen.errors import InputFileError
+
+__all__ = ["SUFFIXES", "SoundFile", "open_sound", "read_mono"]
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
+SHORTEST_SECONDS = 0.1
+LONGEST_SECONDS = 4 * 3600
+BLOCK_FRAMES = 1 << 20
+HIGHEST_RATE_HZ = 768_000
+SILENCE = 1e-5
+"""-100 dBFS: a file that never gets louder holds nothing."""
+NOMINAL_LEVEL = 0.12
+"""Of the loudest twentieth of a recording, where the model and the codec want it; full scale is 1."""
+LEVEL_SECONDS = 0.02
+LEAST_MONO_SHARE = 0.1
+"""If the mean of all channels has less of the loudest one's power, they cancel each other."""
+
+
+@dataclass(frozen=True)
+class SoundFile:
+    """What a file's header says.
+
+    Attributes:
+        path: of the file.
+        sample_rate_hz, num_channels, num_frames: of its samples; a frame is one sample of each channel.
+        format, subtype: soundfile's names of how it is written, such as WAV and PCM_16.
+        dtype: numpy's name of what its samples fit into without loss.
+        metadata: title, artist and the like.
+    """
+
+    path: Path
+    sample_rate_hz: int
+    num_channels: int
+    num_frames: int
+    format: str
+    subtype: str
+    dtype: str
+    metadata: dict[str, str]
+
+    @property
+    def seconds(self) -> float:
+        return self.num_frames / self.sample_rate_hz
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Samples `[n, channels]` of `dtype`, as they are.
+
+        Raises:
+            InputFileError: the file ends before, or is damaged there.
+        """
+        return self._read(start, stop, self.dtype)
+
+    def read_float(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Samples float32 `[n, channels]`, full scale 1, all of them finite.
+
+        Raises:
+            InputFileError: as of `read`, or a sample is not a number.
+        """
+        samples = self._read(start, stop, "float32")
+        bad = ~np.isfinite(samples).all(axis=1)
+        if bad.any():
+            place = (start + int(bad.argmax())) / self.sample_rate_hz
+            raise InputFileError(f"{self.path} has samples that are not numbers at {place:.2f} s", "Export it again")
+        return samples
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """What `read_float` gives, a little at a time."""
+        stop = self.num_frames if stop is None else stop
+        for first in range(start, stop, BLOCK_FRAMES):
+            yield self.read_float(first, min(first + BLOCK_FRAMES, stop))
+
+    def check(self, stop: int | None = None) -> None:
+        """Read everything once, so that what is wrong with the file is found before any work is done.
+
+        Raises:
+            InputFileError: as of `read_float`.
+        """
+        for _ in self.blocks(0, stop):
+            pass
+
+    def _read(self, start: int, stop: int | None, dtype: str) -> np.ndarray:
+        stop = self.num_frames if stop is None else stop
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                file.seek(start)
+                samples = file.read(stop - start, dtype=dtype, always_2d=True)
+        except (OSError, RuntimeError) as error:
+            raise InputFileError(f"{self.path} cannot be read: {_reason(error)}", "Export it again") from None
+        if len(samples) < stop - start:
+            place = (start + len(samples)) / self.sample_rate_hz
+            raise InputFileError(f"{self.path} is cut off or damaged at {place:.2f} s", "Export it again")
+        return samples
+
+
+def open_sound(path: Path) -> SoundFile:
+    """Read the header of a sound file.
+
+    Raises:
+        InputFileError: it cannot be read, is no sound, is empty, too short or too large.
+    """
+    try:
+        if path.is_dir():
+            raise InputFileError(f"{path} is a folder", "Give a sound file")
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except OSError as error:
+        raise InputFileError(f"{path} cannot be read: {error.strerror}", "Check the name and its permissions") from None
+    if is_empty:
+        raise InputFileError(f"{path} is empty", "Give a sound file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            found = SoundFile(
+                path=path,
+                sample_rate_hz=file.samplerate,
+                num_channels=file.channels,
+                num_frames=file.frames,
+                format=file.format,
+                subtype=file.subtype,
+                dtype=_dtype(file.subtype),
+                metadata=file.copy_metadata(),
+            )
+    except (OSError, RuntimeError, TypeError) as error:
+        raise InputFileError(f"{path} is no sound that can be read: {_reason(error)}", "Export it as WAV") from None
+    if not 1_000 <= found.sample_rate_hz <= HIGHEST_RATE_HZ:
+        raise InputFileError(f"{path} has {found.sample_rate_hz} samples a second", "Resample it")
+    if found.num_frames < SHORTEST_SECONDS * found.sample_rate_hz:
+        count = f"{found.num_frames:,} sample{'s' * (found.num_frames != 1)}"
+        raise InputFileError(f"{path} has {count}, less than {SHORTEST_SECONDS} s", "Give a longer recording")
+    if found.seconds > LONGEST_SECONDS:
+        hours = f"{found.seconds / 3600:.1f} hours"
+        raise InputFileError(f"{path} lasts {hours}, more than {LONGEST_SECONDS // 3600}", "Cut it into shorter ones")
+    return found
+
+
+def _dtype(subtype: str) -> str:
+    if subtype in ("PCM_24", "PCM_32", "ALAC_20", "ALAC_24", "ALAC_32"):
+        return "int32"
+    if subtype == "DOUBLE":
+        return "float64"
+    is_integer = subtype in ("PCM_S8", "PCM_U8", "PCM_16", "ALAC_16", "ULAW", "ALAW")
+    return "int16" if is_integer else "float32"
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile says, without the file's name and its full stop."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return text.rstrip(".")
+
+
+def read_mono(
+    sound: SoundFile, *, sample_rate_hz: int, start: int = 0, stop: int | None = None
+) -> tuple[np.ndarray, float]:
+    """One channel of a stretch of a file, at another rate and at the level that codecs are made for.
+
+    That channel is the mean of all, or the loudest one where they cancel each other.
+
+    Args:
+        sound: the file.
+        sample_rate_hz: wanted.
+        start, stop: the stretch, in frames of the file.
+
+    Returns:
+        Samples float32 `[n]`, and what they were multiplied by.
+
+    Raises:
+        InputFileError: the file cannot be read, a sample is not a number, or there is nothing but silence.
+    """
+    powers, power = np.zeros(sound.num_channels), 0.0
+    for samples in sound.blocks(start, stop):
+        powers += (samples.astype(np.float64) ** 2).sum(axis=0)
+        power += float((samples.mean(axis=1).astype(np.float64) ** 2).sum())
+    channel = int(powers.argmax()) if power < LEAST_MONO_SHARE * powers.max() else None
+    resampler = soxr.ResampleStream(sound.sample_rate_hz, sample_rate_hz, 1, dtype="float32")
+    pieces = []
+    for samples in sound.blocks(start, stop):
+        mono = samples.mean(axis=1) if channel is None else np.ascontiguousarray(samples[:, channel])
+        pieces.append(mono if sound.sample_rate_hz == sample_rate_hz else resampler.resample_chunk(mono))
+    if sound.sample_rate_hz != sample_rate_hz:
+        pieces.append(resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
+    mono = np.concatenate(pieces)
+    mono -= mono.mean()
+    if not len(mono) or np.abs(mono).max() < SILENCE:
+        raise InputFileError(f"{sound.path} is silent", "Give a recording of a voice")
+    gain = NOMINAL_LEVEL / loudness(mono, sample_rate_hz)
+    return mono * np.float32(gain), gain
+
+
+def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Samples `[n]` or `[n, channels]` at another rate, by the SoX resampler."""
+    return samples if from_hz == to_hz else soxr.resample(samples, from_hz, to_hz).astype(samples.dtype)
+
+
+def loudness(samples: np.ndarray, sample_rate_hz: int) -> float:
+    """RMS that the loudest twentieth of frames of 20 ms exceeds, of samples `[n]`; never zero."""
+    size = max(1, int(LEVEL_SECONDS * sample_rate_hz))
+    whole = samples[: len(samples) // size * size] if len(samples) >= size else samples
+    frames = whole.reshape(-1, size if len(samples) >= size else len(samples)).astype(np.float64)
+    return float(np.quantile(np.sqrt((frames**2).mean(axis=1)), 0.95)) + SILENCE

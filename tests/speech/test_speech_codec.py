@@ -1,0 +1,174 @@
+"""The shipped codec: any length, always the same, and still the same voice afterwards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from voices import hum, voice
+
+from adaptgen.domains.speech.codecs import load_codec
+from adaptgen.domains.speech.fitting import fit_codec
+from adaptgen.domains.speech.metrics import compare
+from adaptgen.domains.speech.pitch import NUM_CODES, dequantize_pitch, quantize_pitch, track_pitch
+from adaptgen.domains.speech.quantizer import ResidualQuantizer
+from adaptgen.domains.speech.sound import open_sound, read_mono
+from adaptgen.domains.speech.source_filter import SourceFilterCodec
+from adaptgen.domains.speech.splice import best_lag, cross_fade, extend
+from adaptgen.errors import CheckpointError, InputFileError, UsageError
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+CORPORA = os.environ.get("ADAPTGEN_TEST_DATA")
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def codec() -> SourceFilterCodec:
+    return load_codec()
+
+
+@pytest.mark.parametrize("length", [1, 2, 319, 640, 641, 1279, 16_000, 31_337])
+def test_any_length_goes_through(codec: SourceFilterCodec, length: int) -> None:
+    samples = voice(2)[:length].astype(np.float32)
+    codes = codec.encode(samples)
+    assert codes.shape == (10, -(-length // codec.frame_samples))
+    assert codes.dtype == np.int64
+    assert (codes >= 0).all()
+    assert (codes.max(axis=1) < codec.codebook_sizes).all()
+    decoded = codec.decode(codes)
+    assert decoded.dtype == np.float32
+    assert len(decoded) == codes.shape[1] * codec.frame_samples
+    assert np.isfinite(decoded).all()
+
+
+def test_the_same_sound_gives_the_same_codes_and_they_the_same_sound(codec: SourceFilterCodec) -> None:
+    samples = voice(1.5).astype(np.float32)
+    codes = codec.encode(samples)
+    assert (codec.encode(samples.copy()) == codes).all()
+    assert (codec.decode(codes) == codec.decode(codes.copy())).all()
+
+
+@pytest.mark.parametrize("sound", [np.zeros(5000), np.ones(5000), np.random.default_rng(0).uniform(-1, 1, 5000)])
+def test_what_is_no_voice_still_goes_through(codec: SourceFilterCodec, sound: np.ndarray) -> None:
+    decoded = codec.decode(codec.encode(sound.astype(np.float32)))
+    assert np.isfinite(decoded).all()
+    assert np.abs(decoded).max() < 4
+
+
+def test_long_sound_is_decoded_in_blocks_without_a_seam(
+    codec: SourceFilterCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = codec.encode(voice(6).astype(np.float32))
+    whole = codec.decode(codes)
+    monkeypatch.setattr("adaptgen.domains.speech.source_filter.BLOCK_FRAMES", 40)
+    assert np.abs(codec.decode(codes) - whole).max() < 1e-4
+
+
+def test_every_number_of_streams_can_be_decoded(codec: SourceFilterCodec) -> None:
+    codes = codec.encode(voice(1).astype(np.float32))
+    for count in range(1, 11):
+        assert np.isfinite(codec.decode(codes[:count])).all()
+
+
+def test_a_voice_is_still_itself(codec: SourceFilterCodec) -> None:
+    samples, _ = read_mono(open_sound(EXAMPLES / "talk.wav"), sample_rate_hz=RATE)
+    figures = compare(samples, codec.decode(codec.encode(samples))[: len(samples)], sample_rate_hz=RATE)
+    assert figures["mel_distance_db"] < 3.5
+    assert figures["pitch_error_semitones"] < 0.6
+    coarse = compare(samples, codec.decode(codec.encode(samples)[:3])[: len(samples)], sample_rate_hz=RATE)
+    assert coarse["mel_distance_db"] > figures["mel_distance_db"]
+
+
+@pytest.mark.skipif(CORPORA is None, reason="ADAPTGEN_TEST_DATA names no folder of corpora")
+@pytest.mark.parametrize(("corpus", "least_stoi"), [("kathleen", 0.9), ("speechocean762", 0.84)])
+def test_held_out_speech_can_be_understood(codec: SourceFilterCodec, corpus: str, least_stoi: float) -> None:
+    pytest.importorskip("pystoi")
+    paths = sorted((Path(CORPORA) / "speech" / corpus / "test").glob("*.flac"))[::12]
+    assert paths
+    values = []
+    for path in paths:
+        samples, _ = read_mono(open_sound(path), sample_rate_hz=RATE)
+        values.append(
+            compare(samples, codec.decode(codec.encode(samples))[: len(samples)], sample_rate_hz=RATE)["stoi"]
+        )
+    assert np.mean([value for value in values if value is not None]) > least_stoi
+
+
+def test_pitch_is_found_and_coded() -> None:
+    for hz in (75.0, 110.0, 233.0, 390.0):
+        found, strength = track_pitch(hum(0.5, hz=hz).astype(np.float32), hop=320, sample_rate_hz=RATE)
+        assert np.abs(12 * np.log2(found[3:-3] / hz)).max() < 0.2
+        assert (strength[3:-3] > 0.8).all()
+        codes = quantize_pitch(found, strength)
+        assert (codes < NUM_CODES).all()
+        coded, _ = dequantize_pitch(codes)
+        assert np.abs(12 * np.log2(coded[3:-3] / found[3:-3])).max() < 0.15
+    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    assert (track_pitch(noise, hop=320, sample_rate_hz=RATE)[1] > 0).mean() < 0.2
+
+
+def test_more_books_leave_less(codec: SourceFilterCodec) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((3000, 8)).astype(np.float32) + 5
+    quantizer = ResidualQuantizer.fit(vectors, num_books=4, size=32, seed=0)
+    codes = quantizer.encode(vectors)
+    left = [float(((vectors - quantizer.decode(codes[:count])) ** 2).mean()) for count in range(1, 5)]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] < 0.3
+    again = ResidualQuantizer.fit(vectors, num_books=4, size=32, seed=0)
+    assert (again.books == quantizer.books).all()
+
+
+@pytest.mark.parametrize("network_steps", [0, 2])
+def test_a_codec_is_fitted_stored_and_read(tmp_path: Path, network_steps: int) -> None:
+    paths = sorted((EXAMPLES / "speech" / "train").glob("*.ogg"))[:3]
+    (tmp_path / "bad.wav").write_bytes(b"no sound")
+    skipped = []
+    fitted = fit_codec(
+        [*paths, tmp_path / "bad.wav"],
+        seed=1,
+        network_steps=network_steps,
+        num_books=2,
+        book_size=32,
+        on_skipped=lambda path, reason: skipped.append(path.name),
+    )
+    assert skipped == ["bad.wav"]
+    fitted.save(tmp_path)
+    read = SourceFilterCodec.load(tmp_path)
+    assert read.fingerprint == fitted.fingerprint
+    assert read.about["network_steps"] == network_steps
+    samples = voice(1).astype(np.float32)
+    codes = fitted.encode(samples)
+    assert codes.shape[0] == 4
+    assert (read.encode(samples) == codes).all()
+    assert (read.decode(codes) == fitted.decode(codes)).all()
+
+
+def test_too_little_to_fit_is_said() -> None:
+    with pytest.raises(InputFileError, match="less than the 41 s that 1024 codes need"):
+        fit_codec([EXAMPLES / "talk.wav"], seed=0, network_steps=0)
+
+
+def test_damaged_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"codec\.safetensors cannot be used"):
+        load_codec(weights=tmp_path)
+    (tmp_path / "codec.safetensors").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(CheckpointError, match=r"codec\.safetensors cannot be used"):
+        load_codec(weights=tmp_path)
+    with pytest.raises(UsageError, match="there is no codec 'mp4'"):
+        load_codec("mp4")
+
+
+def test_a_tone_rings_on() -> None:
+    tone = hum(0.5, hz=500)
+    ringing = extend(tone[:7000], 320, sample_rate_hz=RATE)
+    assert np.abs(ringing - tone[7000:7320])[:80].max() < 0.03
+    assert np.abs(ringing).max() < 0.6
+    noise = np.random.default_rng(0).standard_normal(400)
+    assert best_lag(noise[40:360], noise) == 40
+    assert np.isfinite(extend(np.zeros(1600), 320, sample_rate_hz=RATE)).all()
+    ones = np.ones((320, 2))
+    faded = cross_fade(ones, 0 * ones) ** 2 + cross_fade(0 * ones, ones) ** 2
+    assert np.allclose(faded, 1)

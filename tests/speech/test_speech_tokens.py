@@ -1,0 +1,126 @@
+"""Frames with delayed streams: nothing lost, and predicted one by one as they are all together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adaptgen.config import ModelConfig
+from adaptgen.domains import get
+from adaptgen.domains.speech.codecs import load_codec
+from adaptgen.domains.speech.grammar import SpeechGrammar
+from adaptgen.domains.speech.tokenizer import ABSENT, NUM_SPECIAL, SpeechTokenizer
+from adaptgen.errors import RecipeError
+from adaptgen.generation import generate
+from adaptgen.model import Transformer
+from adaptgen.sampling import Sampling
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> SpeechTokenizer:
+    return SpeechTokenizer(load_codec())
+
+
+def small_model(tokenizer: SpeechTokenizer, *, window: int = 32) -> Transformer:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = ModelConfig(num_layers=2, num_heads=2, model_dim=16, attention_window=window)
+        model = Transformer(config, tokenizer.vocab_sizes).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        return model
+
+
+def test_delay_puts_each_stream_a_frame_later(tokenizer: SpeechTokenizer) -> None:
+    codes = np.arange(30).reshape(10, 3)
+    tokens = tokenizer.delay(codes)
+    assert tokens.shape == (10, 12)
+    for stream in range(10):
+        assert (tokens[stream, stream : stream + 3] == codes[stream] + NUM_SPECIAL).all()
+        assert (np.delete(tokens[stream], range(stream, stream + 3)) == ABSENT).all()
+    assert (tokenizer.undelay(tokens) == codes).all()
+    document = tokenizer.document(codes)
+    assert (document[:, 0] == tokenizer.begin).all()
+    assert tokenizer.count_units(document) == 3 / 25
+
+
+def test_documents_fit_the_vocabulary_and_are_described(tokenizer: SpeechTokenizer) -> None:
+    (document,) = get("speech").read_documents(EXAMPLES / "talk.wav", tokenizer, is_training=True)
+    assert (document.max(axis=1) < tokenizer.vocab_sizes).all()
+    assert tokenizer.count_units(document) == pytest.approx(3.17, abs=0.05)
+    kinds = tokenizer.kinds_of(document)
+    assert kinds[0] == "begin"
+    assert kinds[-9:] == ["end"] * 9
+    assert {"voiced", "unvoiced"} <= set(kinds)
+    heights = tokenizer.heights_of(document)
+    assert 45 < np.nanmedian(heights) < 70, "the pitch of a voice"
+    assert (np.isfinite(heights) == (np.array(kinds) == "voiced")).all()
+    assert len(tokenizer.describe(document)) == document.shape[1] == 90
+    assert len(tokenizer.kinds_of(document[:, :5])) == 5, "a document cut short"
+
+
+@pytest.mark.parametrize("num_codebooks", [1, 3, 10])
+def test_drawing_through_the_cache_is_what_a_whole_forward_says(num_codebooks: int) -> None:
+    """With greedy sampling each new frame is the likeliest legal one after all frames before it, read at once."""
+    tokenizer = SpeechTokenizer(load_codec(), num_codebooks=num_codebooks)
+    model = small_model(tokenizer)
+    codes = tokenizer.encode(np.random.default_rng(0).standard_normal(640 * 12).astype(np.float32) * 0.1)
+    prompt = tokenizer.document(codes)[:, :13]
+    known = tokenizer.delay(codes)[:, 12:]
+    (drawn,) = generate(model, prompt, [SpeechGrammar(tokenizer, known, 7)], Sampling(temperature=0), seed=0)
+    assert drawn.shape == (num_codebooks, 7 + num_codebooks - 1)
+    whole = np.concatenate([prompt, drawn], axis=1)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(whole)[None])[0].numpy()
+    grammar = SpeechGrammar(tokenizer, known, 7)
+    for place, frame in enumerate(drawn.T):
+        legal = np.where(grammar.allowed(), logits[:, 12 + place], -np.inf)
+        assert (legal.argmax(axis=1) == frame).all()
+        grammar.accept(frame)
+    both = tokenizer.undelay(whole[:, 1:])
+    assert (both[:, :12] == codes).all(), "what the delay left over of the prompt has changed"
+    assert (both >= 0).all()
+
+
+def test_no_stream_holds_a_code_for_more_than_a_second(tokenizer: SpeechTokenizer) -> None:
+    grammar = SpeechGrammar(tokenizer, np.full((10, 9), ABSENT), 80)
+    frames = []
+    while not grammar.is_done:
+        frame = grammar.allowed().argmax(axis=1)
+        frames.append(frame)
+        grammar.accept(frame)
+    codes = tokenizer.undelay(np.stack(frames[:-1], axis=1))
+    assert codes.shape == (10, 80)
+    for row in codes:
+        changes = np.flatnonzero(np.diff(row)) + 1
+        assert np.diff([0, *changes, len(row)]).max() <= 25
+
+
+def test_options_and_files_make_the_same_tokenizer(tmp_path: Path) -> None:
+    tokenizer = SpeechTokenizer.from_options({"codec": "source_filter", "num_codebooks": 4})
+    assert len(tokenizer.vocab_sizes) == 4
+    tokenizer.save(tmp_path)
+    again = SpeechTokenizer.load(tmp_path, tokenizer.to_options())
+    assert again.fingerprint == tokenizer.fingerprint != SpeechTokenizer(load_codec()).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"codec": "mp3"}, "tokenizer.codec is 'mp3'"),
+        ({"codecs": 1}, "unknown key 'tokenizer.codecs'"),
+        ({"num_codebooks": 0}, "tokenizer.num_codebooks is 0"),
+        ({"num_codebooks": 11}, "tokenizer.num_codebooks is 11"),
+        ({"codec_weights": 3}, "tokenizer.codec_weights is 3"),
+    ],
+)
+def test_wrong_options_are_named(options: dict[str, object], expected: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        SpeechTokenizer.from_options(options)
+    assert expected in str(error.value)
