@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from adaptgen import __version__
-from adaptgen.cli import checkpoints, recipes
+from adaptgen.cli import checkpoints, codec, recipes
 from adaptgen.cli.common import print_error, say
 from adaptgen.cli.continue_ import continue_
 from adaptgen.cli.eval import eval_
@@ -40,7 +40,8 @@ class Verbs(TyperGroup):
 app = typer.Typer(
     name="adaptgen",
     cls=Verbs,
-    help="Continue a file: a small transformer writes the next bars of your song, or the next words of your text.",
+    help="Continue a file: a small transformer writes the next bars of your song, the next words of your text, "
+    "or the next seconds of your voice.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,6 +54,7 @@ app.command("tokenize")(tokenize)
 app.command("train")(train)
 app.command("eval")(eval_)
 app.command("inspect")(inspect_)
+app.add_typer(codec.app, name="codec")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(checkpoints.app, name="checkpoints")
 

@@ -7,7 +7,7 @@ folder with a `DOMAIN` in it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -16,7 +16,7 @@ import numpy as np
 
 from adaptgen.errors import UsageError
 
-__all__ = ["Continuation", "ContinuationRequest", "Domain", "Grammar", "Prompt", "Tokenizer"]
+__all__ = ["CodecTools", "Continuation", "ContinuationRequest", "Domain", "Grammar", "Prompt", "Tokenizer"]
 
 
 class Tokenizer(ABC):
@@ -194,6 +194,64 @@ class Prompt(ABC):
         """Join `[K, T]` tokens that the grammar has accepted to the input, which stays as it is."""
 
 
+class CodecTools(ABC):
+    """What `adaptgen codec` does, for a domain whose tokens are codes of a codec.
+
+    A codec is given by its name and the folder of its weights, each None for what comes with adaptgen.
+    """
+
+    @abstractmethod
+    def encode(self, path: Path, *, codec: str | None, weights: Path | None) -> bytes:
+        """A file's codes as a safetensors file, with all that `decode` has to know.
+
+        Raises:
+            AdaptgenError: the file or the codec cannot be read.
+        """
+
+    @abstractmethod
+    def decode(self, path: Path, *, weights: Path | None, num_codebooks: int | None) -> bytes:
+        """Sound, as a WAV file's bytes, of the first so many streams of what `encode` wrote; of all if not given.
+
+        Raises:
+            AdaptgenError: the file cannot be read, or is of other weights.
+        """
+
+    @abstractmethod
+    def score(self, path: Path, *, codec: str | None, weights: Path | None) -> list[dict[str, Any]]:
+        """What a file loses in the codec: a row of figures by name for each number of streams, None for not known.
+
+        Raises:
+            AdaptgenError: the file or the codec cannot be read.
+        """
+
+    @abstractmethod
+    def fit(
+        self,
+        paths: Sequence[Path],
+        folder: Path,
+        *,
+        seed: int,
+        network_steps: int,
+        on_progress: Callable[[str, int, int, str], None],
+        on_skipped: Callable[[Path, str], None],
+    ) -> dict[str, Any]:
+        """Fit the domain's own codec to files, and write its weights into an existing folder.
+
+        Args:
+            paths, folder: from where, whereto.
+            seed: decides all that chance does.
+            network_steps: how long what is trained is trained; 0 leaves it out.
+            on_progress: called with what is being done, how much is done, how much there is, and how it stands.
+            on_skipped: called with a file that cannot be used, and why.
+
+        Returns:
+            What is known about the result, for people.
+
+        Raises:
+            InputFileError: there is too little to learn from.
+        """
+
+
 class Domain(ABC):
     """A kind of material: its files, tokens, rules and measures."""
 
@@ -204,6 +262,8 @@ class Domain(ABC):
     """A file name to show in examples of commands."""
     held_out: ClassVar[str]
     """A shipped folder of files that the shipped checkpoints have not seen."""
+    codec_tools: ClassVar[CodecTools | None] = None
+    """Where tokens are codes of a codec."""
     is_readable: ClassVar[bool] = False
     """Whether a continuation can be read while it is drawn."""
     suffixes: ClassVar[tuple[str, ...]]

@@ -8,6 +8,7 @@ import numpy as np
 
 from adaptgen.domains.base import ContinuationRequest, Domain, Prompt, Tokenizer
 from adaptgen.domains.speech import corpus
+from adaptgen.domains.speech.codec_tools import SpeechCodecTools
 from adaptgen.domains.speech.prompt import SpeechPrompt, result_suffix
 from adaptgen.domains.speech.sound import SUFFIXES
 from adaptgen.domains.speech.tokenizer import SpeechTokenizer
@@ -25,6 +26,7 @@ class SpeechDomain(Domain):
     held_out = "examples/speech"
     suffixes = SUFFIXES
     tokenizer_type = SpeechTokenizer
+    codec_tools = SpeechCodecTools()
 
     def read_documents(self, path: Path, tokenizer: Tokenizer, *, is_training: bool) -> list[np.ndarray]:
         return corpus.read_documents(path, tokenizer)

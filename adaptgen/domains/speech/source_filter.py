@@ -124,7 +124,7 @@ class SourceFilterCodec(Codec):
         if self.synthesizer.network is not None:
             state = self.synthesizer.network.state_dict()
             arrays |= {NETWORK_PREFIX + name: tensor.numpy() for name, tensor in state.items()}
-        return {name: array.astype(np.float16) for name, array in arrays.items()}
+        return {name: np.ascontiguousarray(array, dtype=np.float16) for name, array in arrays.items()}
 
     def rounded(self) -> SourceFilterCodec:
         """The codec as it is after it has been stored and read."""
