@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from adaptgen.domains.speech.codec import Codec
+from adaptgen.domains.speech.encodec import EncodecCodec
 from adaptgen.domains.speech.source_filter import SourceFilterCodec
 from adaptgen.errors import UsageError
 
 __all__ = ["CODECS", "DEFAULT_CODEC", "load_codec"]
 
-CODECS: dict[str, type[Codec]] = {SourceFilterCodec.name: SourceFilterCodec}
+CODECS: dict[str, type[Codec]] = {codec.name: codec for codec in (SourceFilterCodec, EncodecCodec)}
 DEFAULT_CODEC = SourceFilterCodec.name
 
 
