@@ -20,7 +20,7 @@ from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
 
-from adaptgen.cli.common import progress_bar
+from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.data import find_files
 from adaptgen.domains.speech.codecs import DEFAULT_CODEC, load_codec
 from adaptgen.domains.speech.metrics import score_codec
@@ -85,7 +85,7 @@ def main(
                 summary = {name: summarize(values, seed=seed) if values else None for name, values in known.items()}
                 about = {"codebooks": count, "bits_per_second": rows[0]["bits_per_second"], "files": len(rows)}
                 corpora[corpus].append({**about, **summary})
-    print_table(corpora, Console())
+    print_table(corpora, new_console())
     if json_file is not None:
         about = {"codec": chosen.fingerprint, "fitted": getattr(chosen, "about", {})}
         result = {"run": describe_run(seed=seed), **about, "corpora": corpora}

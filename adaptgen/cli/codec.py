@@ -94,7 +94,7 @@ def score(
 
 @app.command("fit")
 def fit(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Recordings, anywhere below it.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Recordings, anywhere below them.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For the codec's weights.")] = Path(
         "codec"
     ),
@@ -103,7 +103,7 @@ def fit(
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit the codec to recordings of your own; of a folder with splits the training split is taken.
+    """Fit the codec to recordings of your own; of each folder with splits the training split is taken.
 
     A recipe uses it with --set tokenizer.codec_weights=FOLDER.
 
@@ -117,12 +117,15 @@ def fit(
     if seed < 0:
         raise UsageError(f"--seed is {seed}", "Give a whole number from 0 up")
     domain = _domain()
-    if not folder.exists():
-        raise InputFileError(f"there is no folder {folder}", "Give one with recordings")
-    settings = DataConfig(folder=str(folder), validation_share=0, test_share=0)
-    paths = [path for path, _ in split_files(folder, domain.suffixes, settings)["train"]]
-    if not paths:
-        raise InputFileError(f"{folder} has no {domain.name} files ({', '.join(domain.suffixes)})", "Give another")
+    paths: list[Path] = []
+    for folder in folders:
+        if not folder.exists():
+            raise InputFileError(f"there is no folder {folder}", "Give one with recordings")
+        settings = DataConfig(folder=str(folder), validation_share=0, test_share=0)
+        found = [path for path, _ in split_files(folder, domain.suffixes, settings)["train"]]
+        if not found:
+            raise InputFileError(f"{folder} has no {domain.name} files ({', '.join(domain.suffixes)})", "Give another")
+        paths += found
     if output.is_dir() and any(output.iterdir()) and not force:
         raise UsageError(f"{output} is not empty", "Use --force to write into it, or -o for another folder")
     output.mkdir(parents=True, exist_ok=True)
