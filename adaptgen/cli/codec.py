@@ -99,6 +99,10 @@ def fit(
         "codec"
     ),
     network_steps: Annotated[int, typer.Option(help="How long its network is trained; 0 leaves it out.")] = 3000,
+    keep_books: Annotated[
+        bool,
+        typer.Option("--keep-books", help="Fit the network alone: checkpoints of the shipped codec then fit this one."),
+    ] = False,
     seed: Annotated[int, typer.Option(help="The same recordings and seed give the same codec.")] = 0,
     force: Force = False,
     as_json: AsJson = False,
@@ -142,6 +146,7 @@ def fit(
             output,
             seed=seed,
             network_steps=network_steps,
+            keep_books=keep_books,
             on_progress=show,
             on_skipped=lambda path, reason: say(f"skipped {path}: {reason}", stderr=True),
         )

@@ -39,7 +39,7 @@ class Codec(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes whenever the same samples would give other codes, or the same codes other samples."""
+        """Changes whenever the same samples would give other codes, so that a model knows whose codes it has learned."""
 
     @abstractmethod
     def encode(self, samples: np.ndarray) -> np.ndarray:

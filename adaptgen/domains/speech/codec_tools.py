@@ -17,6 +17,7 @@ from adaptgen.domains.speech.codecs import DEFAULT_CODEC, load_codec
 from adaptgen.domains.speech.fitting import fit_codec
 from adaptgen.domains.speech.metrics import score_codec
 from adaptgen.domains.speech.sound import open_sound, read_mono
+from adaptgen.domains.speech.source_filter import SourceFilterCodec
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 
 __all__ = ["SpeechCodecTools"]
@@ -78,11 +79,19 @@ class SpeechCodecTools(CodecTools):
         *,
         seed: int,
         network_steps: int,
+        keep_books: bool,
         on_progress: Callable[[str, int, int, str], None],
         on_skipped: Callable[[Path, str], None],
     ) -> dict[str, Any]:
+        shipped = load_codec(DEFAULT_CODEC, weights=None)
+        assert isinstance(shipped, SourceFilterCodec)
         fitted = fit_codec(
-            paths, seed=seed, network_steps=network_steps, on_progress=on_progress, on_skipped=on_skipped
+            paths,
+            seed=seed,
+            network_steps=network_steps,
+            keep_books_of=shipped if keep_books else None,
+            on_progress=on_progress,
+            on_skipped=on_skipped,
         )
         fitted.save(folder)
         return {**fitted.about, "fingerprint": fitted.fingerprint}

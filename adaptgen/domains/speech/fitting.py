@@ -51,6 +51,7 @@ def fit_codec(
     *,
     seed: int,
     network_steps: int,
+    keep_books_of: SourceFilterCodec | None = None,
     num_books: int = NUM_BOOKS,
     book_size: int = BOOK_SIZE,
     on_progress: Callable[[str, int, int, str], None] = lambda stage, done, total, note: None,
@@ -62,6 +63,8 @@ def fit_codec(
         paths: the files.
         seed: decides where books and network begin and in which order they see what.
         network_steps: how long the network is trained; 0 leaves it out.
+        keep_books_of: a codec whose books stay: the same samples give the same codes, made into sound by another
+            network.
         num_books, book_size: of the quantiser.
         on_progress: called with what is being done, how much is done, how much there is, and how it stands.
         on_skipped: called with a file that cannot be used, and why.
@@ -77,7 +80,7 @@ def fit_codec(
             on_skipped(path, error.problem.removeprefix(f"{path} "))
         on_progress("Reading", number, len(paths), "")
     pairs = sum(len(recording.envelope) for recording in recordings) // PER_FRAME
-    if pairs < book_size:
+    if keep_books_of is None and pairs < book_size:
         seconds = pairs * PER_FRAME * HOP / SAMPLE_RATE_HZ
         needed = book_size * PER_FRAME * HOP / SAMPLE_RATE_HZ
         raise InputFileError(
@@ -85,13 +88,16 @@ def fit_codec(
             "Give more recordings",
         )
     rng = np.random.default_rng(seed)
-    quantizer = ResidualQuantizer.fit(
-        _vectors(recordings, rng),
-        num_books=num_books,
-        size=book_size,
-        seed=seed,
-        on_book=lambda book, left: on_progress("Learning books", book, num_books, f"{left:.4f} left"),
-    )
+    if keep_books_of is not None:
+        quantizer = keep_books_of.quantizer
+    else:
+        quantizer = ResidualQuantizer.fit(
+            _vectors(recordings, rng),
+            num_books=num_books,
+            size=book_size,
+            seed=seed,
+            on_book=lambda book, left: on_progress("Learning books", book, num_books, f"{left:.4f} left"),
+        )
     torch.manual_seed(seed)
     synthesizer = Synthesizer(
         num_bands=NUM_BANDS, hop=HOP, sample_rate_hz=SAMPLE_RATE_HZ, has_network=network_steps > 0

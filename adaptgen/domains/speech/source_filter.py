@@ -70,7 +70,7 @@ class SourceFilterCodec(Codec):
     @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(f"{self.name} {FORMAT_VERSION}".encode())
-        for name, array in sorted(self._arrays().items()):
+        for name, array in sorted(self._coding_arrays().items()):
             digest.update(f"{name} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return f"{self.name}-{digest.hexdigest()[:16]}"
@@ -118,13 +118,18 @@ class SourceFilterCodec(Codec):
         count = (both > 0).sum(axis=1)
         return np.where(count > 0, hz / np.maximum(1, count), np.nan)
 
+    def _coding_arrays(self) -> dict[str, np.ndarray]:
+        """What decides the codes. The network does not: it may be fitted anew under a model that has learned them."""
+        arrays = {"books": self.quantizer.books, "mean": self.quantizer.mean}
+        return {name: np.ascontiguousarray(array, dtype=np.float16) for name, array in arrays.items()}
+
     def _arrays(self) -> dict[str, np.ndarray]:
         """All that is learned, in half precision, which is what is used too."""
-        arrays = {"books": self.quantizer.books, "mean": self.quantizer.mean}
+        arrays = self._coding_arrays()
         if self.synthesizer.network is not None:
             state = self.synthesizer.network.state_dict()
-            arrays |= {NETWORK_PREFIX + name: tensor.numpy() for name, tensor in state.items()}
-        return {name: np.ascontiguousarray(array, dtype=np.float16) for name, array in arrays.items()}
+            arrays |= {NETWORK_PREFIX + name: tensor.numpy().astype(np.float16) for name, tensor in state.items()}
+        return arrays
 
     def rounded(self) -> SourceFilterCodec:
         """The codec as it is after it has been stored and read."""
