@@ -45,6 +45,9 @@ class ShortcutConfig(Settings):
     """Hidden width of the MLP maps; half the model width if not given."""
     depths: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Which depths are read: 0 is the embedding, i the output of block i. All below the last block if not given."""
+    window: int | None = Field(default=None, ge=1)
+    """How many frames a query sees of the earlier layers, its own included: 1 reads its own frame alone. As many as
+    self-attention does if not given."""
 
 
 class ModelConfig(Settings):
@@ -74,6 +77,10 @@ class ModelConfig(Settings):
                 raise ValueError(f"depth_mixing {self.depth_mixing} takes the place of a shortcut, which must be null")
             if self.num_layers < 2:
                 raise ValueError("a shortcut needs num_layers of 2 or more")
+            if (self.shortcut.window or 1) > self.attention_window:
+                raise ValueError(
+                    f"shortcut.window {self.shortcut.window} is more than attention_window {self.attention_window}"
+                )
             depths = self.shortcut.depths
             if depths is not None and (not depths or sorted(set(depths)) != list(depths)):
                 raise ValueError(f"shortcut.depths {list(depths)} must be increasing and not empty")
