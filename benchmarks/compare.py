@@ -214,7 +214,7 @@ def summarize(runs: Sequence[list[DocumentScore]], baseline: Sequence[list[Docum
         "bits_per_unit": statistics.fmean(values),
         "of_each_seed": values,
         "difference": statistics.fmean(differences),
-        "over_documents": [over_documents.low, over_documents.high],
+        "over_documents": None if over_documents.low is None else [over_documents.low, over_documents.high],
         "over_seeds": None if spread is None else [statistics.fmean(differences) + s * spread for s in (-1, 1)],
     }
 
@@ -296,8 +296,8 @@ def main(
     for seed in range(seeds):
         for name, config in models.items():
             training = settings.training.model_copy(update={"seed": seed})
-            run = settings.model_copy(update={"model": config, "training": training, "name": f"{name}-{seed}"})
             folder = runs / settings.name / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+            run = settings.model_copy(update={"model": config, "training": training, "name": folder.name})
             scores[name].append(measured(run, folder))
             curves[name].append(validation_curve(folder))
     torch.set_num_threads(settings.training.num_threads or torch.get_num_threads())

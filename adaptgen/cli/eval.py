@@ -27,7 +27,7 @@ LARGEST_NATS = 700.0
 
 def eval_(
     dataset: Annotated[
-        str | None, typer.Option(help="A domain, such as music: its shipped checkpoint on held-out files that ship.")
+        str | None, typer.Option(help="A domain, such as music: its shipped checkpoints on held-out files that ship.")
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
@@ -46,6 +46,9 @@ def eval_(
     Every token is scored once, with as much of its past as the model's window holds. Of a folder with splits the
     test split is taken, or the validation split if there is none; of any other, all files.
 
+    Without --checkpoint these are measured: two small twins of equal parameters that were trained on the same
+    batches, one plain and one with the shortcut, and the checkpoint that continues your files.
+
     Example: adaptgen eval --dataset music
 
     Example: adaptgen eval --checkpoint runs/a/best --checkpoint runs/b/best --data FOLDER
@@ -61,7 +64,7 @@ def eval_(
     if output is not None:
         refuse_existing([output], force=force)
     domain = None if dataset is None else _domain_of(dataset)
-    names = checkpoint or [domain.default_checkpoint]
+    names = checkpoint or [*domain.twins, domain.default_checkpoint]
     models = [load_checkpoint(name, domain=domain) for name in names]
     domain = models[0].domain
     for name, other in zip(names, models, strict=True):
