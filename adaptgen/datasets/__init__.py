@@ -17,7 +17,7 @@ from pathlib import Path
 from adaptgen.config import ArchiveConfig, DownloadConfig
 from adaptgen.data import cache_folder
 from adaptgen.datasets.download import check_file, digest_of, fetch, shown_size
-from adaptgen.datasets.splits import Part, find_parts, write_parts
+from adaptgen.datasets.splits import Part, Unpacked, find_parts, write_parts
 from adaptgen.datasets.unpack import unpack
 from adaptgen.errors import InputFileError, OutputFileError
 
@@ -60,35 +60,24 @@ def find_dataset(
         archives = _fetch(config, on_progress, on_message)
     else:
         archives = _find_archives(config, source)
+    if archives:
+        digests = _report_digests(config, archives, on_message)
+        if (ready := folder / _name(name, config, digests)).is_dir():
+            return ready
     with _scratch(folder) as scratch:
-        unpacked, origin = scratch / "unpacked", str(source)
         if archives:
-            digests = [
-                digest_of(path) if archive.sha256 is None else archive.sha256
-                for archive, path in zip(config.archives, archives, strict=True)
-            ]
-            _report_unchecked(config, digests, on_message)
-            if (ready := folder / _name(name, config, digests)).is_dir():
-                return ready
-            origin = " and ".join(path.name for path in archives)
-            unpacked.mkdir()
-            for path in archives:
-                unpack(path, unpacked, on_progress=_named(f"Unpacking {path.name}", on_progress))
-        parts = find_parts(unpacked if archives else source, config.splits, origin=origin)
+            unpacked = _unpack_all(archives, scratch / "unpacked", on_progress)
+        else:
+            names = " and ".join(archive.name for archive in config.archives)
+            unpacked = Unpacked(source, str(source), f"Put {names} there, or what comes out of it")
+        parts = find_parts(unpacked, config.splits)
         _check_sums(parts, config.checksums)
-        if not archives:
-            digests = _digests_of(parts)
         made = scratch / "made"
         made.mkdir()
-        write_parts(
-            parts,
-            made,
-            config.splits,
-            may_move=bool(archives),
-            on_progress=_named(f"Arranging {name}", on_progress),
-        )
+        arranging = _named(f"Arranging {name}", on_progress)
+        write_parts(parts, made, config.splits, may_move=bool(archives), on_progress=arranging)
         _write_about(made / ABOUT, config, source, digests if archives else None)
-        return _put(made, folder / _name(name, config, digests))
+        return _put(made, folder / _name(name, config, digests if archives else _digests_of(parts)))
 
 
 def _fetch(config: DownloadConfig, on_progress: Progress, on_message: Callable[[str], None]) -> list[Path]:
@@ -131,10 +120,24 @@ def _find_archives(config: DownloadConfig, source: Path) -> list[Path]:
     return there
 
 
-def _report_unchecked(config: DownloadConfig, digests: list[str], on_message: Callable[[str], None]) -> None:
-    for archive, digest in zip(config.archives, digests, strict=True):
+def _report_digests(config: DownloadConfig, archives: list[Path], on_message: Callable[[str], None]) -> list[str]:
+    """SHA-256 of archives that are right as far as the recipe can tell; those that it does not name are said."""
+    digests = []
+    for archive, path in zip(config.archives, archives, strict=True):
+        digests.append(archive.sha256 or digest_of(path))
         if archive.sha256 is None:
-            on_message(f"{archive.name} has the SHA-256 {digest}; the recipe names none, so its size alone was checked")
+            on_message(
+                f"{archive.name} has the SHA-256 {digests[-1]}; the recipe names none, so its size alone was checked"
+            )
+    return digests
+
+
+def _unpack_all(archives: list[Path], folder: Path, on_progress: Progress) -> Unpacked:
+    folder.mkdir()
+    for path in archives:
+        unpack(path, folder, on_progress=_named(f"Unpacking {path.name}", on_progress))
+    names = " and ".join(path.name for path in archives)
+    return Unpacked(folder, names, "It is not what the recipe describes; get another")
 
 
 def _check_sums(parts: list[Part], checksums: dict[str, str]) -> None:

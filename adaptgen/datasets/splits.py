@@ -13,7 +13,7 @@ from adaptgen.data import SPLITS
 from adaptgen.datasets.unpack import check_path
 from adaptgen.errors import InputFileError
 
-__all__ = ["Part", "find_parts", "write_parts"]
+__all__ = ["Part", "Unpacked", "find_parts", "write_parts"]
 
 COPY_BYTES = 1 << 20
 
@@ -31,24 +31,29 @@ class Part:
     """Bytes of the source; None is its end."""
 
 
-def find_parts(folder: Path, splits: SplitsConfig, *, origin: str) -> list[Part]:
-    """What the splits consist of.
+@dataclass(frozen=True)
+class Unpacked:
+    """What an archive held, and what to say where that is not what it should be."""
 
-    Args:
-        folder: what was unpacked.
-        splits: the rule.
-        origin: what it was unpacked from, for messages.
+    folder: Path
+    origin: str
+    """Where it comes from."""
+    remedy: str
+
+
+def find_parts(unpacked: Unpacked, splits: SplitsConfig) -> list[Part]:
+    """What the splits consist of.
 
     Raises:
         InputFileError: a file that the rule names is missing, or is not as it says.
     """
     if splits.cut is not None:
-        parts = _cut(folder, splits.cut, origin)
+        parts = _cut(unpacked, splits.cut)
     elif splits.files is not None:
-        parts = _files(folder, splits.files, origin)
+        parts = _files(unpacked, splits.files)
     else:
         assert splits.table is not None, "the schema allows no other"
-        parts = _table(folder, splits.table, origin)
+        parts = _table(unpacked, splits.table)
     return sorted(parts, key=lambda part: (SPLITS.index(part.split), part.name))
 
 
@@ -87,12 +92,13 @@ def write_parts(
         on_progress(done, len(parts))
 
 
-def _cut(folder: Path, rule: CutConfig, origin: str) -> list[Part]:
-    path = _find_one(folder, rule.file, origin)
+def _cut(unpacked: Unpacked, rule: CutConfig) -> list[Part]:
+    path = _find_one(unpacked, rule.file)
     sizes = (rule.train_bytes, rule.validation_bytes, rule.test_bytes)
     if (size := path.stat().st_size) != sum(sizes):
         raise InputFileError(
-            f"{path.name} from {origin} has {size:,} bytes, and the splits take {sum(sizes):,}", "Get it again"
+            f"{path.name} from {unpacked.origin} has {size:,} bytes, and the splits take {sum(sizes):,}",
+            unpacked.remedy,
         )
     stops = [sum(sizes[: index + 1]) for index in range(len(sizes))]
     return [
@@ -100,51 +106,51 @@ def _cut(folder: Path, rule: CutConfig, origin: str) -> list[Part]:
     ]
 
 
-def _files(folder: Path, rule: FilesConfig, origin: str) -> list[Part]:
+def _files(unpacked: Unpacked, rule: FilesConfig) -> list[Part]:
     parts = []
     for split, pattern in zip(SPLITS, (rule.train, rule.validation, rule.test), strict=True):
-        parts += [Part(split, path.relative_to(folder).as_posix(), path) for path in _find(folder, pattern, origin)]
+        parts += [Part(split, path.relative_to(unpacked.folder).as_posix(), path) for path in _find(unpacked, pattern)]
     return parts
 
 
-def _table(folder: Path, rule: TableConfig, origin: str) -> list[Part]:
-    path = _find_one(folder, rule.file, origin)
+def _table(unpacked: Unpacked, rule: TableConfig) -> list[Part]:
+    path = _find_one(unpacked, rule.file)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputFileError(f"{path.name} from {origin} is no CSV file: {error}", "Get it again") from None
+        raise InputFileError(f"{path.name} from {unpacked.origin} is no CSV file: {error}", unpacked.remedy) from None
     parts = []
     for line, row in enumerate(rows, start=2):
         split, name = row.get(rule.split_column), row.get(rule.path_column)
         below = check_path(name or "")
         if split not in SPLITS or below is None or not (path.parent / below).is_file():
             raise InputFileError(
-                f"row {line} of {path.name} from {origin} says {rule.split_column} = {split!r} and "
+                f"row {line} of {path.name} from {unpacked.origin} says {rule.split_column} = {split!r} and "
                 f"{rule.path_column} = {name!r}, which is not a split and a file that is there",
-                "Get it again",
+                unpacked.remedy,
             )
         parts.append(Part(split, below.as_posix(), path.parent / below))
     for split in SPLITS:
         if not any(part.split == split for part in parts):
-            raise InputFileError(f"{path.name} from {origin} names no file of the {split} split", "Get it again")
+            raise InputFileError(
+                f"{path.name} from {unpacked.origin} names no file of the {split} split", unpacked.remedy
+            )
     return parts
 
 
-def _find(folder: Path, pattern: str, origin: str) -> list[Path]:
-    found = sorted(path for path in folder.glob(pattern) if path.is_file())
+def _find(unpacked: Unpacked, pattern: str) -> list[Path]:
+    found = sorted(path for path in unpacked.folder.glob(pattern) if path.is_file())
     if not found:
-        raise InputFileError(
-            f"{origin} holds no file {pattern.removeprefix('**/')}", "It is not what the recipe describes; get it again"
-        )
+        raise InputFileError(f"{unpacked.origin} holds no file {pattern.removeprefix('**/')}", unpacked.remedy)
     return found
 
 
-def _find_one(folder: Path, pattern: str, origin: str) -> Path:
-    found = _find(folder, pattern, origin)
+def _find_one(unpacked: Unpacked, pattern: str) -> Path:
+    found = _find(unpacked, pattern)
     if len(found) > 1:
-        names = " and ".join(path.relative_to(folder).as_posix() for path in found[:2])
-        raise InputFileError(f"{origin} holds both {names}", "Leave one of them there")
+        names = " and ".join(path.relative_to(unpacked.folder).as_posix() for path in found[:2])
+        raise InputFileError(f"{unpacked.origin} holds both {names}", "Leave one of them there")
     return found[0]
 
 
