@@ -30,7 +30,7 @@ def section(name: str, result: dict[str, Any]) -> str:
     run, training, variants = result["run"], result["recipe"]["training"], result["variants"]
     tokens = training["max_steps"] * training["batch_size"] * training["seq_len"]
     lines = [
-        f"{result['seeds']} seeds, {training['max_steps']:,} steps of {training['batch_size']} x "
+        f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}, {training['max_steps']:,} steps of {training['batch_size']} x "
         f"{training['seq_len']:,} tokens ({tokens / 1e6:.1f} million), {run['cpu']}, {run['threads']} thread, "
         f"torch {run['torch']}, commit {run['commit']}, {run['date']}.",
         "",
@@ -43,10 +43,11 @@ def section(name: str, result: dict[str, Any]) -> str:
         ]
         for variant, row in variants.items():
             figures = row["sources"][source]
-            lines.append(
-                f"| {variant} | {figures['bits_per_unit']:.4f} | {figures['difference']:+.4f} "
-                f"| {_range(figures['over_documents'])} | {_range(figures['over_seeds'])} |"
-            )
+            cells = ["", "", ""]
+            if variant != result["baseline"]:
+                ranges = (_range(figures[key]) for key in ("over_documents", "over_seeds"))
+                cells = [f"{figures['difference']:+.4f}", *ranges]
+            lines.append(f"| {variant} | {figures['bits_per_unit']:.4f} | {' | '.join(cells)} |")
         lines.append("")
     lines += [
         "| cost | parameters | GFLOP to train on 1,000 tokens | trained tokens/s | decoded frames/s "
