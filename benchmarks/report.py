@@ -31,8 +31,8 @@ def section(name: str, result: dict[str, Any]) -> str:
     tokens = training["max_steps"] * training["batch_size"] * training["seq_len"]
     lines = [
         f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}, {training['max_steps']:,} steps of "
-        f"{training['batch_size']} x {training['seq_len']:,} tokens ({tokens / 1e6:.1f} million), {run['cpu']}, {run['threads']} thread, "
-        f"torch {run['torch']}, commit {run['commit']}, {run['date']}.",
+        f"{training['batch_size']} x {training['seq_len']:,} tokens ({tokens / 1e6:.1f} million), {run['cpu']}, "
+        f"{run['threads']} thread, torch {run['torch']}, commit {run['commit']}, {run['date']}.",
         "",
     ]
     for source, num_documents in result["sources"].items():
