@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 import typer
-from command import run_command
+from command import run_command, write_result
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -328,7 +328,7 @@ def main(
     }
     kind = "ablations" if ablate else "compare"
     output = output or ROOT / "benchmarks" / "results" / f"{kind}_{settings.name.removeprefix('compare-')}.json"
-    write_new(output, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode(), force=True)
+    write_result(output, result)
     print_tables(result, new_console())
 
 

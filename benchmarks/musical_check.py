@@ -15,7 +15,6 @@ is asked to go on from that beat for as many of the file's bars as are needed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from command import run_command
+from command import JsonFile, Threads, describe_sampling, run_command, write_result
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -218,10 +217,6 @@ def nearest(results: Sequence[dict[str, Any]], ceiling: dict[str, float]) -> dic
     return min(moving or results, key=lambda result: distance(result, ceiling))
 
 
-def describe_sampling(sampling: dict[str, float | None]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in sampling.items() if value is not None)
-
-
 def print_result(result: dict[str, Any], limits: dict[str, dict[str, float]], console: Console) -> None:
     """One row per feature."""
     console.print(f"{len(result['songs'])} songs, {describe_sampling(result['sampling'])}")
@@ -255,14 +250,14 @@ def print_sweep(results: Sequence[dict[str, Any]], ceiling: dict[str, float], co
 def main(
     checkpoint: Annotated[str, typer.Option(help="A shipped name or a folder.")] = "music",
     data: Annotated[Path, typer.Option(help="Folder with pop909/ in it.")] = Path("data"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to store the figures.")] = None,
+    json_file: JsonFile = None,
     songs: Annotated[int, typer.Option(min=2, help="How many songs.")] = 40,
     sweep: Annotated[bool, typer.Option("--sweep", help="Try a grid of settings on validation songs.")] = False,
     temperature: Annotated[float | None, typer.Option(help="The checkpoint's own settings if none is given.")] = None,
     top_k: Annotated[int | None, typer.Option()] = None,
     top_p: Annotated[float | None, typer.Option()] = None,
     min_p: Annotated[float | None, typer.Option()] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's own choice if not given.")] = None,
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
 ) -> None:
     """Compare continuations with what the songs really do next."""
@@ -277,27 +272,24 @@ def main(
     else:
         settings = [Sampling(temperature=1.0 if temperature is None else temperature, **given)]
     cases = load_cases(data, ("validation",) if sweep else ("test", "validation"), songs)
-    limits = bounds(cases)
-    first_round = []
+    limits, console, rounds = bounds(cases), Console(), {}
     if sweep:
         few = cases[:FIRST_ROUND_SONGS]
         ceiling = bounds(few)["ceiling"]
         first_round = check_all(few, loaded, settings, seed=seed)
         first_round.sort(key=lambda result: distance(result, ceiling))
         settings = [Sampling(**result["sampling"]) for result in first_round[:SECOND_ROUND_SETTINGS]]
+        print_sweep(first_round, ceiling, console)
+        rounds["first_round"] = first_round
     results = check_all(cases, loaded, settings, seed=seed)
     best = nearest(results, limits["ceiling"])
-    console = Console()
     if sweep:
-        print_sweep(first_round, ceiling, console)
         print_sweep(results, limits["ceiling"], console)
     print_result(best, limits, console)
     if json_file is not None:
         about = {"checkpoint": loaded.name, "trained": loaded.metrics}
-        rounds = {"first_round": first_round} if sweep else {}
         result = {"run": describe_run(seed=seed), **about, **limits, "best": best, **rounds, "results": results}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_result(json_file, result)
 
 
 if __name__ == "__main__":

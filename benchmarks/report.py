@@ -79,9 +79,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
         tokens = np.array([point["step"] for point in curves[0]]) * tokens_per_step
         nats = np.mean([[point["nats_per_token"] for point in curve] for curve in curves], axis=0)
         axes[0].plot(tokens / 1e6, nats, color=colour, label=name, marker="o", markersize=3)
-        axes[1].plot(tokens * row["training_flops_per_token"] / 1e15, nats, color=colour, marker="o", markersize=3)
+        axes[1].plot(tokens * row["training_flops_per_token"] / 1e12, nats, color=colour, marker="o", markersize=3)
     axes[0].set(xlabel="million tokens", ylabel="validation, nats per token")
-    axes[1].set(xlabel="petaFLOP", ylabel="validation, nats per token")
+    axes[1].set(xlabel="teraFLOP", ylabel="validation, nats per token")
     axes[0].legend(fontsize="small")
     names = [name for name in variants if name != result["baseline"]]
     for axis, source in zip(axes[2:], sources, strict=True):

@@ -9,7 +9,6 @@ the same corpus, which is nearer to what the checkpoint was given. The Markov mo
 
 from __future__ import annotations
 
-import json
 import lzma
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 import pyppmd
 import torch
 import typer
-from command import run_command
+from command import JsonFile, Threads, run_command, write_result
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -66,9 +65,9 @@ def compress(train: bytes, test: bytes) -> dict[str, float]:
 def main(
     checkpoint: Annotated[str, typer.Option(help="A shipped name or a folder.")] = "text",
     data: Annotated[Path, typer.Option(help="Folder with the corpora.")] = Path("data"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to store the figures.")] = None,
+    json_file: JsonFile = None,
     batch_size: Annotated[int, typer.Option(help="Documents scored side by side.")] = 4,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's own choice if not given.")] = None,
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Score a checkpoint, compressors and a Markov model on the test split of each corpus."""
@@ -112,8 +111,7 @@ def main(
     if json_file is not None:
         about = {"checkpoint": loaded.name, "parameters": loaded.model.num_parameters, "trained": loaded.metrics}
         result = {"run": describe_run(seed=seed), **about, "corpora": corpora}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_result(json_file, result)
 
 
 def _print(corpora: dict[str, dict[str, Any]]) -> None:

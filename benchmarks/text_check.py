@@ -10,7 +10,6 @@ setting nearest the truth, by the sum of the three distances, is named.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from command import run_command
+from command import JsonFile, Threads, describe_sampling, run_command, write_result
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -99,9 +98,9 @@ def write_on(
 def main(
     checkpoint: Annotated[str, typer.Option(help="A shipped name or a folder.")] = "text",
     data: Annotated[Path, typer.Option(help="Folder with eltec_eng/ in it.")] = Path("data"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to store the figures.")] = None,
+    json_file: JsonFile = None,
     count: Annotated[int, typer.Option("--passages", min=1, help="How many passages.")] = 12,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's own choice if not given.")] = None,
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
 ) -> None:
     """Try a grid of sampling settings."""
@@ -128,8 +127,7 @@ def main(
     if json_file is not None:
         about = {"checkpoint": loaded.name, "trained": loaded.metrics, "passages": count}
         result = {"run": describe_run(seed=seed), **about, "truth": truth, "results": results}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_result(json_file, result)
 
 
 def _print(results: Sequence[dict[str, Any]], truth: dict[str, float]) -> None:
@@ -137,8 +135,11 @@ def _print(results: Sequence[dict[str, Any]], truth: dict[str, float]) -> None:
     table = Table("sampling", *(f"{name} words" for name in MEASURES), "distance")
     table.add_row("what the novels say", *(f"{truth[name]:.1%}" for name in MEASURES), "", end_section=True)
     for result in results:
-        name = ", ".join(f"{key} {value:g}" for key, value in result["sampling"].items() if value is not None)
-        table.add_row(name, *(f"{result[key]:.1%}" for key in MEASURES), f"{result['distance']:.4f}")
+        table.add_row(
+            describe_sampling(result["sampling"]),
+            *(f"{result[key]:.1%}" for key in MEASURES),
+            f"{result['distance']:.4f}",
+        )
     Console().print(table)
 
 

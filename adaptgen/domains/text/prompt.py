@@ -112,4 +112,4 @@ def _recent_tokens(text: str, tokenizer: TextTokenizer, *, window: int) -> np.nd
 
 def _goes_on_with_a_character(piece: bytes) -> bool:
     """Whether bytes of UTF-8 begin inside a character, which goes on with bytes 10xxxxxx."""
-    return piece[:1] != b"" and piece[0] & 0xC0 == 0x80
+    return bool(piece) and piece[0] & 0xC0 == 0x80
