@@ -19,10 +19,12 @@ from adaptgen.errors import AdaptgenError, DownloadError, OutputFileError
 
 CONTENT = bytes(range(256)) * 1000
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 from adaptgen.config import ArchiveConfig
 from adaptgen.datasets.download import fetch
+# A background job of a shell is started with interrupts ignored, and so is what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fetch(ArchiveConfig(url=sys.argv[1], size_bytes=int(sys.argv[2])), Path(sys.argv[3]),
          on_progress=lambda done, total: print(done, flush=True))
 """
