@@ -21,7 +21,7 @@ from adaptgen.sampling import Sampling
 ROOT = Path(__file__).parents[1]
 RESULTS = {
     "music": {"test": "score_music.json", "musical_check": "musical_check.json"},
-    "text": {"test": "score_text.json"},
+    "text": {"test": "score_text.json", "words": "text_check.json"},
 }
 
 
