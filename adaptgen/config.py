@@ -17,11 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from adaptgen.errors import RecipeError
 
 __all__ = [
+    "ArchiveConfig",
+    "CutConfig",
     "DataConfig",
+    "DownloadConfig",
+    "FilesConfig",
     "ModelConfig",
     "Recipe",
     "ShortcutConfig",
     "SourceConfig",
+    "SplitsConfig",
+    "TableConfig",
     "TrainingConfig",
     "load_recipe",
 ]
@@ -45,6 +51,9 @@ class ShortcutConfig(Settings):
     """Hidden width of the MLP maps; half the model width if not given."""
     depths: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Which depths are read: 0 is the embedding, i the output of block i. All below the last block if not given."""
+    window: int | None = Field(default=None, ge=1)
+    """How many frames a query sees of the earlier layers, its own included: 1 reads its own frame alone. As many as
+    self-attention does if not given."""
 
 
 class ModelConfig(Settings):
@@ -74,6 +83,10 @@ class ModelConfig(Settings):
                 raise ValueError(f"depth_mixing {self.depth_mixing} takes the place of a shortcut, which must be null")
             if self.num_layers < 2:
                 raise ValueError("a shortcut needs num_layers of 2 or more")
+            if (self.shortcut.window or 1) > self.attention_window:
+                raise ValueError(
+                    f"shortcut.window {self.shortcut.window} is more than attention_window {self.attention_window}"
+                )
             depths = self.shortcut.depths
             if depths is not None and (not depths or sorted(set(depths)) != list(depths)):
                 raise ValueError(f"shortcut.depths {list(depths)} must be increasing and not empty")
@@ -94,16 +107,100 @@ class SourceConfig(Settings):
     """Share of training sequences, relative to the other sources."""
 
 
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class ArchiveConfig(Settings):
+    """A .zip or .tar file (.gz, .xz and .bz2 as well) as it is published."""
+
+    url: str = Field(pattern=r"^https?://[^/\s]+/(\S*/)?[^/\s?#.][^/\s?#]*$")
+    size_bytes: int = Field(ge=1)
+    sha256: Sha256 | None = None
+    """None if nobody has published it: then the size alone is checked, and what was found is said."""
+
+    @property
+    def name(self) -> str:
+        """Of the file, as the URL has it."""
+        return self.url.rpartition("/")[2]
+
+
+class CutConfig(Settings):
+    """One file cut in three, in this order, with nothing left over."""
+
+    file: str
+    """A glob that one unpacked file matches."""
+    train_bytes: int = Field(ge=1)
+    validation_bytes: int = Field(ge=1)
+    test_bytes: int = Field(ge=1)
+
+
+class FilesConfig(Settings):
+    """Each split is the files that match its glob."""
+
+    train: str
+    validation: str
+    test: str
+
+
+class TableConfig(Settings):
+    """A CSV file says of each file, by its path from there, in which of train, validation and test it is."""
+
+    file: str
+    """A glob that one unpacked file matches."""
+    path_column: str
+    split_column: str
+
+
+class SplitsConfig(Settings):
+    """How the published splits are made of what an archive holds; one of the three rules."""
+
+    cut: CutConfig | None = None
+    files: FilesConfig | None = None
+    table: TableConfig | None = None
+    suffix: str = Field(default="", pattern=r"^(\.\w+)?$")
+    """Added to the names of files, where they have none that the domain reads."""
+    train_piece_bytes: int | None = Field(default=None, ge=1)
+    """Cut larger training texts into pieces of at most so much, at line ends or else blanks, so that they are read
+    side by side and need little memory. What is held out stays whole."""
+
+    @model_validator(mode="after")
+    def _check(self) -> SplitsConfig:
+        if sum(rule is not None for rule in (self.cut, self.files, self.table)) != 1:
+            raise ValueError("give one of cut, files and table")
+        return self
+
+
+class DownloadConfig(Settings):
+    """Published data: where they are, what they must be, and how they are split."""
+
+    licence: str
+    """Shown before anything is fetched."""
+    archives: tuple[ArchiveConfig, ...] = Field(min_length=1)
+    """Unpacked into one folder."""
+    checksums: dict[str, Sha256] = {}
+    """SHA-256 of unpacked files by name, for copies that come without their archive."""
+    splits: SplitsConfig
+
+
 class DataConfig(Settings):
     """Where training data lies and how it is prepared."""
 
-    folder: str
-    """Replaced by --data; where it is no path, it is looked for in what is shipped, such as `examples/corpus`."""
+    folder: str | None = None
+    """Replaced by --data; where it is no path, it is looked for in what is shipped, such as `examples/corpus`. With
+    `download` it is left out, and is then the folder below the cache to which the data were brought."""
+    download: DownloadConfig | None = None
+    """Published data to fetch, or to take from --source."""
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
     validation_share: float = Field(default=0.05, ge=0, lt=0.5)
     test_share: float = Field(default=0.05, ge=0, lt=0.5)
     """Used where a source has no train/, validation/ and test/ folders of its own: files are then dealt out by
     a hash of their content, so that copies of a file stay on one side. Of a single file the last parts are taken."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.folder is None and self.download is None:
+            raise ValueError("give a folder, or a download")
+        return self
 
 
 class TrainingConfig(Settings):

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "AdaptgenError",
     "CheckpointError",
+    "DownloadError",
     "InputFileError",
     "OutputFileError",
     "RecipeError",
@@ -49,6 +50,10 @@ class OutputFileError(AdaptgenError):
 
 class CheckpointError(AdaptgenError):
     """A checkpoint is missing, damaged or does not fit its use."""
+
+
+class DownloadError(AdaptgenError):
+    """Data that a recipe names cannot be fetched, or are not what the recipe says."""
 
 
 class RecipeError(AdaptgenError):

@@ -1,11 +1,12 @@
 """The same model with and without shortcuts, and with later ideas of that kind, trained on the same batches.
 
-    python benchmarks/compare.py recipes/compare/pop909.yaml --data FOLDER -o benchmarks/results/compare_pop909.json
+    python benchmarks/compare.py recipes/compare/music.yaml --data FOLDER
 
-Every variant is trained from the recipe with each of several seeds, in a folder of its own below --runs; what is
-there already is not trained again, so the command may be stopped and given again. Then all are scored on the test
-split, every token once. Batches depend on the seed alone, so a seed's variants see the same music or text in the
-same order.
+Every variant is trained from the recipe with each of several seeds, in a folder of its own below --runs, and scored
+on the test split, every token once. What is there already is not trained again, so the command may be stopped and
+given again, with more seeds or variants. Batches depend on the seed alone, so a seed's variants see the same music or
+text in the same order. `--ablations` compares forms of the shortcut in place of other models. report.py makes the
+page from the figures.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 import typer
-from command import run_command
+from command import run_command, write_result
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
 
 from adaptgen import domains
 from adaptgen.checkpoint import restore_folder
-from adaptgen.cli.common import new_console, progress_bar, refuse_existing, write_new
+from adaptgen.cli.common import new_console, progress_bar, write_new
 from adaptgen.config import ModelConfig, Recipe, ShortcutConfig, load_recipe
 from adaptgen.errors import InputFileError, UsageError
 from adaptgen.evaluation import DocumentScore, bits_per_unit, paired_difference, score_documents
@@ -35,32 +39,60 @@ from adaptgen.model import Transformer
 from adaptgen.training.run_folder import read_recipe
 from adaptgen.training.session import Session
 
-BASELINE = "plain"
-DECODED_FRAMES = 128
+ROOT = Path(__file__).parents[1]
+PLAIN = "plain"
+BASELINE = "plain, as many parameters"
+SHORTCUT = "shortcut"
+PAPER = ShortcutConfig(place="replace", feature_map="mlp")
+"""The form of arXiv:2409.10870."""
+SCORES = "scores.json"
+SPEED_ROUNDS, SPEED_STEPS, DECODED_FRAMES = 3, 2, 64
 
 
-def variants(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, ModelConfig]:
-    """What is compared, by name; `model` has the shortcut."""
+def rivals(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, ModelConfig]:
+    """The shortcut and what it is compared with, by name."""
     plain = model.model_copy(update={"shortcut": None})
-    extra = _num_parameters(model, vocab_sizes) - _num_parameters(plain, vocab_sizes)
-    wider = 8 * round(extra / (2 * model.model_dim * model.num_layers) / 8)
-    paper = ShortcutConfig(place="replace", feature_map="mlp")
-    mlp_dim = (model.mlp_dim or 4 * model.model_dim) + wider
     return {
-        BASELINE: plain,
-        "plain, as many parameters": plain.model_copy(update={"mlp_dim": mlp_dim}),
+        BASELINE: _with_parameters_of(model, vocab_sizes),
+        SHORTCUT: model,
+        "shortcut as in the paper": model.model_copy(update={"shortcut": PAPER}),
+        PLAIN: plain,
         "plain, one layer more": plain.model_copy(update={"num_layers": model.num_layers + 1}),
-        "shortcut": model,
-        "shortcut, MLP maps in place of self-attention": model.model_copy(update={"shortcut": paper}),
         "DenseFormer": plain.model_copy(update={"depth_mixing": "denseformer"}),
         "attention residuals": plain.model_copy(update={"depth_mixing": "attention_residual"}),
         "value residuals": plain.model_copy(update={"depth_mixing": "value_residual"}),
     }
 
 
-def _num_parameters(config: ModelConfig, vocab_sizes: tuple[int, ...]) -> int:
-    with torch.device("meta"):
-        return Transformer(config, vocab_sizes).num_parameters
+def ablations(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, ModelConfig]:
+    """Other forms of the shortcut, one thing changed at a time."""
+    changes = {
+        "every second depth": {"depths": tuple(range(0, model.num_layers - 1, 2))},
+        "the embedding alone": {"depths": (0,)},
+        "the deepest alone": {"depths": (model.num_layers - 2,)},
+        "its own frame alone": {"window": 1},
+        "MLP maps": {"feature_map": "mlp"},
+        "in place of self-attention": {"place": "replace"},
+    }
+    forms = {
+        f"{SHORTCUT}, {name}": model.model_copy(update={"shortcut": model.shortcut.model_copy(update=change)})
+        for name, change in changes.items()
+    }
+    return {BASELINE: _with_parameters_of(model, vocab_sizes), SHORTCUT: model, **forms}
+
+
+def _with_parameters_of(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> ModelConfig:
+    """A plain model whose MLPs are wider by what the shortcut has in parameters."""
+    plain = model.model_copy(update={"shortcut": None})
+    extra = _build(model, vocab_sizes, device="meta").num_parameters
+    extra -= _build(plain, vocab_sizes, device="meta").num_parameters
+    wider = 8 * round(extra / (2 * model.model_dim * model.num_layers) / 8)
+    return plain.model_copy(update={"mlp_dim": (model.mlp_dim or 4 * model.model_dim) + wider})
+
+
+def _build(config: ModelConfig, vocab_sizes: tuple[int, ...], *, device: str = "cpu") -> Transformer:
+    with torch.device(device):
+        return Transformer(config, vocab_sizes)
 
 
 def training_flops_per_token(model: Transformer, seq_len: int) -> float:
@@ -68,31 +100,60 @@ def training_flops_per_token(model: Transformer, seq_len: int) -> float:
 
     Left out: norms, softmax, and the mixing of depths by averages and attention residuals, a few numbers a layer.
     """
-    config = model.config
+    config, shortcut = model.config, model.blocks[-1].shortcut
     matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 2)
+    blocks = sum(block.attention is not None for block in model.blocks)
+    attended = blocks * _mean_visible(seq_len, config.attention_window)
+    if shortcut is not None:
+        attended += len(shortcut.depths) * _mean_visible(seq_len, shortcut.window)
+        if shortcut.key_value is not None:
+            # One projection, used for every depth.
+            matrices += (len(shortcut.depths) - 1) * shortcut.key_value.weight.numel()
+    return 3 * (2 * matrices + 4 * config.model_dim * attended)
+
+
+def _mean_visible(seq_len: int, window: int) -> float:
+    return float(np.minimum(np.arange(1, seq_len + 1), window).mean())
+
+
+def cached_numbers_per_frame(model: Transformer) -> int:
+    """Keys and values of one frame, over all layers and depths that the cache holds."""
     shortcut = model.blocks[-1].shortcut
-    if shortcut is not None and shortcut.key_value is not None:
-        # One projection, used for every depth.
-        matrices += (len(shortcut.depths) - 1) * shortcut.key_value.weight.numel()
-    visible = np.minimum(np.arange(1, seq_len + 1), config.attention_window).mean()
-    attention = 4 * config.model_dim * visible * num_keys_per_frame(config)
-    return 3 * (2 * matrices + attention)
+    held = sum(block.attention is not None for block in model.blocks)
+    held += 0 if shortcut is None else len(shortcut.depths)
+    return 2 * model.config.model_dim * held
 
 
-def num_keys_per_frame(config: ModelConfig) -> int:
-    """Keys of all layers that the cache holds for a frame; times twice the width, its size in numbers."""
-    if config.shortcut is None:
-        return config.num_layers
-    depths = config.shortcut.depths
-    tapped = config.num_layers - 1 if depths is None else len(depths)
-    return config.num_layers + tapped
+def measure_speed(models: dict[str, Transformer], recipe: Recipe) -> dict[str, dict[str, float]]:
+    """Tokens a second in training and in decoding with a full cache, best of some rounds over all models in turn.
+
+    Weights make no difference, so fresh ones do. A step is forward and backward; the optimiser is left out.
+    """
+    speeds = {name: {"training_tokens_per_second": 0.0, "decoded_frames_per_second": 0.0} for name in models}
+    for _ in range(SPEED_ROUNDS):
+        for name, model in models.items():
+            for key, speed in (
+                ("training_tokens_per_second", _training_speed(model, recipe)),
+                ("decoded_frames_per_second", _decoding_speed(model)),
+            ):
+                speeds[name][key] = max(speeds[name][key], speed)
+    return speeds
+
+
+def _training_speed(model: Transformer, recipe: Recipe) -> float:
+    batch_size, seq_len = recipe.training.batch_size, recipe.training.seq_len
+    tokens = torch.zeros(batch_size, len(model.vocab_sizes), seq_len, dtype=torch.int64)
+    started = time.perf_counter()
+    for _ in range(SPEED_STEPS):
+        F.cross_entropy(model(tokens).flatten(0, 2), tokens.flatten()).backward()
+        model.zero_grad()
+    return SPEED_STEPS * batch_size * seq_len / (time.perf_counter() - started)
 
 
 @torch.inference_mode()
-def decode_speed(model: Transformer) -> float:
-    """Frames a second, one after another, with a cache that is full."""
-    cache, window = model.new_cache(1), model.config.attention_window
-    tokens = torch.zeros(1, len(model.vocab_sizes), window, dtype=torch.int64)
+def _decoding_speed(model: Transformer) -> float:
+    cache = model.new_cache(1)
+    tokens = torch.zeros(1, len(model.vocab_sizes), model.config.attention_window, dtype=torch.int64)
     model(tokens, cache)
     started = time.perf_counter()
     for _ in range(DECODED_FRAMES):
@@ -100,26 +161,46 @@ def decode_speed(model: Transformer) -> float:
     return DECODED_FRAMES / (time.perf_counter() - started)
 
 
-def train(recipe: Recipe, folder: Path) -> Session:
-    """A finished run; trains it, or the rest of it, if need be."""
+def measured(recipe: Recipe, folder: Path) -> dict[str, list[DocumentScore]]:
+    """Scores of the test documents of each source, under a run that is trained first, or the rest of it, if need be."""
     restore_folder(folder / "last")
     resume = (folder / "last").is_dir()
     begun = read_recipe(folder) if resume else None
-    if begun is not None and (begun.model, begun.training, begun.tokenizer) != (
-        recipe.model,
-        recipe.training,
-        recipe.tokenizer,
-    ):
+    if begun is not None and _decisive(begun) != _decisive(recipe):
         raise UsageError(f"{folder} holds a run of another recipe", "Give another folder with --runs")
+    if (folder / SCORES).is_file():
+        stored = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        return {source: [DocumentScore(**score) for score in scores] for source, scores in stored.items()}
     session = Session(recipe, folder, resume=resume, force=not resume)
     with progress_bar() as bar:
         task = bar.add_task(folder.name, total=recipe.training.max_steps, completed=session.trainer.step, status="")
         session.run(on_step=lambda record: bar.update(task, completed=record["step"]))
-    session.trainer.model.eval()
-    return session
+    model, tokenizer = session.trainer.model.eval(), session.trainer.checkpoint.tokenizer
+    result = {}
+    for source, shards in zip(recipe.data.sources, session.corpus.shards, strict=True):
+        if "test" not in shards:
+            raise InputFileError(f"{source.path} has no test split", "Give another folder with --data")
+        result[source.path] = score_documents(model, list(shards["test"].documents()), tokenizer)
+    content = {source: [asdict(score) for score in scores] for source, scores in result.items()}
+    write_new(folder / SCORES, json.dumps(content).encode(), force=True)
+    return result
 
 
-def summarize(runs: list[list[DocumentScore]], baseline: list[list[DocumentScore]]) -> dict[str, Any]:
+def _decisive(recipe: Recipe) -> tuple[Any, ...]:
+    return recipe.model, recipe.training, recipe.tokenizer
+
+
+def validation_curve(folder: Path) -> list[dict[str, float]]:
+    """Nats per token on the validation split while a run was trained."""
+    records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        {"step": record["step"], "nats_per_token": record["validation"]["nats_per_token"]}
+        for record in records
+        if "validation" in record
+    ]
+
+
+def summarize(runs: Sequence[list[DocumentScore]], baseline: Sequence[list[DocumentScore]]) -> dict[str, Any]:
     """Bits per unit over seeds, and how far a variant is from the baseline.
 
     The difference has two intervals: over documents, with each document's bits averaged over seeds, and over seeds
@@ -133,12 +214,12 @@ def summarize(runs: list[list[DocumentScore]], baseline: list[list[DocumentScore
         "bits_per_unit": statistics.fmean(values),
         "of_each_seed": values,
         "difference": statistics.fmean(differences),
-        "over_documents": [over_documents.low, over_documents.high],
+        "over_documents": None if over_documents.low is None else [over_documents.low, over_documents.high],
         "over_seeds": None if spread is None else [statistics.fmean(differences) + s * spread for s in (-1, 1)],
     }
 
 
-def _mean_over_seeds(runs: list[list[DocumentScore]]) -> list[DocumentScore]:
+def _mean_over_seeds(runs: Sequence[list[DocumentScore]]) -> list[DocumentScore]:
     return [
         DocumentScore(
             nats=statistics.fmean(score.nats for score in scores),
@@ -154,27 +235,30 @@ def _t_quantile(count: int) -> float:
     return {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}[count]
 
 
-def print_table(result: dict[str, Any], console: Console) -> None:
-    """One row per variant."""
-    unit = result["unit"]
+def print_tables(result: dict[str, Any], console: Console) -> None:
+    """What each variant costs, and how it does on each source."""
     table = Table("variant", box=None)
-    headings = ("parameters", f"bits per {unit}", f"less {BASELINE}", "over documents", "over seeds")
-    for heading in (*headings, "GFLOP a 1,000 tokens", "tokens/s", "decoded/s", "cache a frame"):
+    for heading in ("parameters", "GFLOP a 1,000 tokens", "trained tokens/s", "decoded frames/s", "cache a frame"):
         table.add_column(heading, justify="right")
     for name, row in result["variants"].items():
         table.add_row(
             name,
             f"{row['parameters']:,}",
-            f"{row['bits_per_unit']:.4f}",
-            f"{row['difference']:+.4f}",
-            _range(row["over_documents"]),
-            _range(row["over_seeds"]),
             f"{row['training_flops_per_token'] / 1e6:.1f}",
             f"{row['training_tokens_per_second']:,.0f}",
             f"{row['decoded_frames_per_second']:.0f}",
             f"{row['cached_numbers_per_frame']:,}",
         )
     console.print(table)
+    for source in result["sources"]:
+        table = Table(source, box=None)
+        for heading in (f"bits per {result['unit']}", "difference", "over documents", "over seeds"):
+            table.add_column(heading, justify="right")
+        for name, row in result["variants"].items():
+            figures = row["sources"][source]
+            intervals = (_range(figures[key]) for key in ("over_documents", "over_seeds"))
+            table.add_row(name, f"{figures['bits_per_unit']:.4f}", f"{figures['difference']:+.4f}", *intervals)
+        console.print(table)
 
 
 def _range(interval: list[float] | None) -> str:
@@ -183,69 +267,69 @@ def _range(interval: list[float] | None) -> str:
 
 def main(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="One of recipes/compare/.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the figures go, as JSON.")],
     data: Annotated[Path | None, typer.Option(help="The corpus.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs/compare"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the figures go; benchmarks/results/ if not given.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
     seeds: Annotated[int, typer.Option(help="How many times each variant is trained; 1 to 8.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help=f"Variants beside {BASELINE!r}; all if not given.")] = None,
+    ablate: Annotated[bool, typer.Option("--ablations", help="Compare forms of the shortcut.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key.path=value of the recipe.")] = None,
 ) -> None:
     """Train all variants, score them, and say which is better."""
     if not 1 <= seeds <= 8:
         raise UsageError(f"--seeds is {seeds}", "Give a whole number from 1 to 8")
-    refuse_existing([output], force=True)
     settings = load_recipe(recipe, overrides=overrides or [])
     if settings.model is None or settings.model.shortcut is None:
         raise UsageError(f"{recipe} has no model with a shortcut to compare with", "Give one of recipes/compare/")
     if data is not None:
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"folder": str(data)})})
     tokenizer = domains.get(settings.domain).tokenizer_type.from_options(settings.tokenizer)
-    models = variants(settings.model, tokenizer.vocab_sizes)
+    models = (ablations if ablate else rivals)(settings.model, tokenizer.vocab_sizes)
     unknown = sorted(set(only or []) - set(models))
     if unknown:
         raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(models)}")
-    chosen = {name: config for name, config in models.items() if not only or name in (BASELINE, *only)}
-    scores: dict[str, list[list[DocumentScore]]] = {name: [] for name in chosen}
-    about: dict[str, dict[str, Any]] = {name: {} for name in chosen}
+    models = {name: config for name, config in models.items() if not only or name in (BASELINE, *only)}
+    scores: dict[str, list[dict[str, list[DocumentScore]]]] = {name: [] for name in models}
+    curves: dict[str, list[list[dict[str, float]]]] = {name: [] for name in models}
     for seed in range(seeds):
-        for name, config in chosen.items():
+        for name, config in models.items():
             training = settings.training.model_copy(update={"seed": seed})
-            run = settings.model_copy(update={"model": config, "training": training, "name": f"{name}-{seed}"})
             folder = runs / settings.name / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-            session = train(run, folder)
-            tests = [source["test"] for source in session.corpus.shards if "test" in source]
-            documents = [document for shard in tests for document in shard.documents()]
-            if not documents:
-                raise InputFileError(f"{run.data.folder} has no test split", "Give another with --data")
-            model = session.trainer.model
-            scores[name].append(score_documents(model, documents, session.trainer.checkpoint.tokenizer))
-            about[name] = _describe(model, folder, training.seq_len)
-    rows = {name: about[name] | summarize(scores[name], scores[BASELINE]) for name in chosen}
+            run = settings.model_copy(update={"model": config, "training": training, "name": folder.name})
+            scores[name].append(measured(run, folder))
+            curves[name].append(validation_curve(folder))
+    torch.set_num_threads(settings.training.num_threads or torch.get_num_threads())
+    built = {name: _build(config, tokenizer.vocab_sizes) for name, config in models.items()}
+    speeds, sources = measure_speed(built, settings), [source.path for source in settings.data.sources]
+    variants = {}
+    for name, model in built.items():
+        of_source = {
+            source: summarize([run[source] for run in scores[name]], [run[source] for run in scores[BASELINE]])
+            for source in sources
+        }
+        variants[name] = {
+            "parameters": model.num_parameters,
+            "training_flops_per_token": training_flops_per_token(model, settings.training.seq_len),
+            "cached_numbers_per_frame": cached_numbers_per_frame(model),
+            **speeds[name],
+            "sources": of_source,
+            "validation": curves[name],
+        }
     result = {
         "run": describe_run(seed=0),
         "recipe": settings.model_dump(mode="json", exclude={"data"}),
         "seeds": seeds,
         "unit": tokenizer.unit_name,
-        "documents": len(scores[BASELINE][0]),
-        "variants": rows,
+        "baseline": BASELINE,
+        "sources": {source: len(scores[BASELINE][0][source]) for source in sources},
+        "variants": variants,
     }
-    write_new(output, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode(), force=True)
-    print_table(result, new_console())
-
-
-def _describe(model: Transformer, folder: Path, seq_len: int) -> dict[str, Any]:
-    records = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    steps = [record for record in records if "loss" in record]
-    return {
-        "parameters": model.num_parameters,
-        "training_flops_per_token": training_flops_per_token(model, seq_len),
-        "training_tokens_per_second": statistics.median(record["tokens_per_second"] for record in steps),
-        "decoded_frames_per_second": decode_speed(model),
-        "cached_numbers_per_frame": 2 * model.config.model_dim * num_keys_per_frame(model.config),
-        "validation": [
-            {"step": record["step"], **record["validation"]} for record in records if "validation" in record
-        ],
-    }
+    kind = "ablations" if ablate else "compare"
+    output = output or ROOT / "benchmarks" / "results" / f"{kind}_{settings.name.removeprefix('compare-')}.json"
+    write_result(output, result)
+    print_tables(result, new_console())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ than fitting one to all corpora); the checkpoint is one for all.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from command import run_command
+from command import JsonFile, Threads, run_command, write_result
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -92,10 +91,10 @@ def print_table(corpora: dict[str, dict[str, Any]], console: Console) -> None:
 def main(
     checkpoint: Annotated[str, typer.Option(help="A shipped name or a folder.")] = "music",
     data: Annotated[Path, typer.Option(help="Folder with the corpora.")] = Path("data"),
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to store the figures.")] = None,
+    json_file: JsonFile = None,
     documents: Annotated[int | None, typer.Option(help="Only so many of each test split, evenly spaced.")] = None,
     batch_size: Annotated[int, typer.Option(help="Documents scored side by side.")] = 4,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; torch's own choice if not given.")] = None,
+    threads: Threads = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Score a checkpoint and Markov models on the test split of each corpus."""
@@ -127,8 +126,7 @@ def main(
     if json_file is not None:
         about = {"checkpoint": loaded.name, "parameters": loaded.model.num_parameters, "trained": loaded.metrics}
         result = {"run": describe_run(seed=seed), **about, "corpora": corpora}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_result(json_file, result)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ LAYERS = {
     "adaptgen.data": 5,
     "adaptgen.generation": 5,
     "adaptgen.ngram": 5,
+    "adaptgen.datasets": 6,
     "adaptgen.evaluation": 6,
     "adaptgen.inspection": 6,
     "adaptgen.continuation": 7,

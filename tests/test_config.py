@@ -81,6 +81,7 @@ def test_finds_shipped_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("name=a/b", "name is 'a/b': string should match pattern"),
         ("model.model_dim=100", "model: model_dim 100 is not a multiple of 2 * num_heads (8)"),
         ("model.shortcut.depths=[2, 1]", "model: shortcut.depths [2, 1] must be increasing"),
+        ("model.shortcut.window=9999", "model: shortcut.window 9999 is more than attention_window"),
         ("model.shortcut.depths=[3]", "model: shortcut.depths has 3, but the deepest layer"),
         ("init_from=music", "give either model or init_from, not both and not neither"),
         ("training.max_steps", "--set 'training.max_steps' has no '='. Write --set training.max_steps=500."),

@@ -65,13 +65,14 @@ def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def progress_bar(*, stderr: bool = False, is_hidden: bool = False) -> Progress:
+def progress_bar(*, stderr: bool = False, is_hidden: bool = False, in_bytes: bool = False) -> Progress:
     """A bar with share done, ETA and a free text field `status`; silent where nobody watches, or if it is hidden.
 
-    Add tasks with `add_task(description, total=..., status="")`.
+    Add tasks with `add_task(description, total=..., status="")`. Counts of bytes are shown in larger units.
     """
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
         TextColumn,
@@ -83,7 +84,7 @@ def progress_bar(*, stderr: bool = False, is_hidden: bool = False) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        MofNCompleteColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

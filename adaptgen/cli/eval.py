@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptgen.cli.common import new_console, print_json, printable, progress_bar, refuse_existing, say, write_new
+from adaptgen.cli.dataset import bring_data, dataset_recipes
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from adaptgen.checkpoint import Checkpoint
+    from adaptgen.config import Recipe
     from adaptgen.domains.base import Domain, Tokenizer
     from adaptgen.evaluation import DocumentScore, Estimate
 
@@ -27,13 +29,23 @@ LARGEST_NATS = 700.0
 
 def eval_(
     dataset: Annotated[
-        str | None, typer.Option(help="A domain, such as music: its shipped checkpoint on held-out files that ship.")
+        str | None,
+        typer.Option(
+            help="A domain, such as music: held-out files that ship. Or published data, such as text8, or a recipe "
+            "that names some: their test split."
+        ),
     ] = None,
     checkpoint: Annotated[
         list[str] | None,
-        typer.Option(help="A shipped name or a folder; give it again to compare others with the first."),
+        typer.Option(
+            help="A shipped name or a folder, by default those that ship for the domain; give it again to compare "
+            "others with the first."
+        ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="A folder or a file of your own instead.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder with a copy of the published data, not to fetch them.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only so many documents, evenly spaced.")] = None,
     batch_size: Annotated[int, typer.Option(help="Documents read side by side; changes no score.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
@@ -46,7 +58,12 @@ def eval_(
     Every token is scored once, with as much of its past as the model's window holds. Of a folder with splits the
     test split is taken, or the validation split if there is none; of any other, all files.
 
+    Without --checkpoint these are measured: two small twins of equal parameters that were trained on the same
+    batches, one plain and one with the shortcut, and the checkpoint that continues your files.
+
     Example: adaptgen eval --dataset music
+
+    Example: adaptgen eval --dataset text8 --checkpoint runs/text8/best
 
     Example: adaptgen eval --checkpoint runs/a/best --checkpoint runs/b/best --data FOLDER
     """
@@ -60,8 +77,12 @@ def eval_(
         raise UsageError("there is nothing to measure", "Give --dataset or --checkpoint")
     if output is not None:
         refuse_existing([output], force=force)
-    domain = None if dataset is None else _domain_of(dataset)
-    names = checkpoint or [domain.default_checkpoint]
+    domain, published = (None, None) if dataset is None else _resolve(dataset)
+    if source is not None and (published is None or data is not None):
+        raise UsageError(
+            "--source is a copy of published data, and none are measured", "Name them with --dataset, without --data"
+        )
+    names = checkpoint or [*domain.twins, domain.default_checkpoint]
     models = [load_checkpoint(name, domain=domain) for name in names]
     domain = models[0].domain
     for name, other in zip(names, models, strict=True):
@@ -69,6 +90,8 @@ def eval_(
             raise CheckpointError(
                 f"{names[0]} is for {domain.name}, {name} for {other.domain.name}", "Compare models of one domain"
             )
+    if published is not None and data is None:
+        data = bring_data(published, source, stderr=True)
     folder, files = _find(domain, data)
     # Models that read the same tokens share them.
     tokenizers = {model.tokenizer.fingerprint: model.tokenizer for model in models}
@@ -120,12 +143,20 @@ def eval_(
         _print(result)
 
 
-def _domain_of(dataset: str) -> Domain:
+def _resolve(dataset: str) -> tuple[Domain, Recipe | None]:
+    """The domain of a data set, and the recipe that names it where it is a published one."""
     from adaptgen import domains
+    from adaptgen.config import load_recipe
+    from adaptgen.shipped import find_recipe
 
-    if dataset not in domains.names():
-        raise UsageError(f"there is no dataset {dataset!r}", f"Give one of {', '.join(domains.names())}, or --data")
-    return domains.get(dataset)
+    published = dataset_recipes()
+    if dataset in domains.names():
+        return domains.get(dataset), None
+    if dataset not in published and not Path(dataset).is_file():
+        known = ", ".join([*domains.names(), *published])
+        raise UsageError(f"there is no dataset {dataset!r}", f"Give one of {known}, or a recipe, or --data")
+    recipe = load_recipe(find_recipe(published.get(dataset, dataset)))
+    return domains.get(recipe.domain), recipe
 
 
 def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:

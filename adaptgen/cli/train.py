@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from adaptgen.cli.common import StopSignals, print_json, progress_bar, say
+from adaptgen.cli.dataset import bring_data
 
 if TYPE_CHECKING:
-    from adaptgen.config import Recipe
+    from adaptgen.config import DataConfig, Recipe
     from adaptgen.training.loop import Validation
     from adaptgen.training.session import Session
 
@@ -31,6 +32,10 @@ def train(
         Path | None,
         typer.Option(metavar="FOLDER", help="Folder with your files, or one file; the recipe's own if not given."),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder with a copy of the published data that the recipe would fetch."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the run; runs/<name> if not given.")
     ] = None,
@@ -47,19 +52,27 @@ def train(
 
     Example: adaptgen train music --data ~/midi --set training.max_steps=2000
 
+    Example: adaptgen train recipes/benchmarks/text8.yaml
+
     Ctrl-C stops after the step at hand and saves; --resume goes on as if it had never stopped.
     """
     from adaptgen.errors import UsageError
 
     if resume and force:
         raise UsageError("--resume and --force contradict each other", "Give one of them")
+    if data is not None and source is not None:
+        raise UsageError("--data and --source contradict each other", "Give one of them")
     settings = _read_recipe(recipe, data, overrides or [], steps=steps, seed=seed)
     folder = output or Path("runs") / settings.name
-    if resume and data is None:
+    if resume and data is None and source is None:
         settings = _with_data_of(settings, folder)
     say("Loading ...", stderr=as_json)
+    from adaptgen.training.run_folder import check_free
     from adaptgen.training.session import Session
 
+    if source is not None or _has_to_be_fetched(settings):
+        check_free(folder, resume=resume, force=force)
+        settings = _with_folder(settings, str(bring_data(settings, source, stderr=as_json)))
     with progress_bar(stderr=as_json) as bar:
         tasks: dict[str, Any] = {}
 
@@ -83,19 +96,34 @@ def _read_recipe(name: str, data: Path | None, overrides: list[str], *, steps: i
     short = {"training.max_steps": steps, "training.seed": seed}
     overrides = overrides + [f"{key}={value}" for key, value in short.items() if value is not None]
     settings = load_recipe(find_recipe(name), overrides=overrides)
-    return settings if data is None else _with_folder(settings, str(data))
+    if data is None:
+        return settings
+    return _with_data(settings, settings.data.model_copy(update={"folder": str(data), "download": None}))
+
+
+def _with_data(settings: Recipe, data: DataConfig) -> Recipe:
+    return settings.model_copy(update={"data": data})
 
 
 def _with_folder(settings: Recipe, folder: str) -> Recipe:
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"folder": folder})})
+    return _with_data(settings, settings.data.model_copy(update={"folder": folder}))
+
+
+def _has_to_be_fetched(settings: Recipe) -> bool:
+    """Whether a recipe's data are published ones and not yet, or no longer, where a run left them."""
+    data = settings.data
+    return data.download is not None and (data.folder is None or not Path(data.folder).is_dir())
 
 
 def _with_data_of(settings: Recipe, folder: Path) -> Recipe:
-    """The recipe with the data folder of the run that it goes on with."""
+    """The recipe with the data of the run that it goes on with."""
     from adaptgen.training.run_folder import read_recipe
 
     begun = read_recipe(folder)
-    return settings if begun is None else _with_folder(settings, begun.data.folder)
+    if begun is None:
+        return settings
+    update = {"folder": begun.data.folder, "download": begun.data.download}
+    return _with_data(settings, settings.data.model_copy(update=update))
 
 
 def _describe(session: Session, *, stderr: bool) -> None:

@@ -260,6 +260,8 @@ class Domain(ABC):
     name: ClassVar[str]
     default_checkpoint: ClassVar[str]
     """The shipped one that continues its files."""
+    twins: ClassVar[tuple[str, ...]] = ()
+    """Two small shipped ones of equal parameters, without and with the shortcut, trained on the same batches."""
     example_input: ClassVar[str]
     """A file name to show in examples of commands."""
     held_out: ClassVar[str]

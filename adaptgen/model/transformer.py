@@ -147,7 +147,7 @@ class Shortcut(nn.Module):
     def __init__(self, config: ModelConfig, shortcut: ShortcutConfig) -> None:
         super().__init__()
         width = config.model_dim
-        self.num_heads, self.window = config.num_heads, config.attention_window
+        self.num_heads, self.window = config.num_heads, shortcut.window or config.attention_window
         self.depths = shortcut_depths(config, shortcut)
         num_depths = len(self.depths)
         self.query = nn.Linear(width, width, bias=False)

@@ -45,12 +45,14 @@ class Corpus:
         return digest.hexdigest()[:32]
 
 
-def find_data_folder(folder: str) -> Path:
+def find_data_folder(folder: str | None) -> Path:
     """The data folder that a recipe names: a path, or what is shipped under that path.
 
     Raises:
-        InputFileError: there is none.
+        InputFileError: there is none, or the recipe's data have yet to be fetched.
     """
+    if folder is None:
+        raise InputFileError("the recipe's data have not been fetched", "Run `adaptgen train` with it, or give --data")
     path = Path(folder).expanduser()
     found = path if path.exists() else find_shipped(folder)
     if found is None:

@@ -92,7 +92,9 @@ def check_fits(folder: Path, recipe: Recipe, *, corpus_fingerprint: str) -> None
 def _decisive(recipe: Recipe) -> dict[str, Any]:
     """The settings that must stay, by dotted key."""
     content = recipe.model_dump(mode="json")
+    # The files are compared by their tokens, wherever they come from.
     content["data"].pop("folder")
+    content["data"].pop("download")
     content["training"] = {key: content["training"][key] for key in SAME_TRAINING}
     content.pop("name")
     return dict(_flatten(content))

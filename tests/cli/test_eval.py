@@ -136,9 +136,13 @@ def test_what_cannot_be_measured_is_said(
     assert "Traceback" not in err
 
 
-def test_the_shipped_music_checkpoint_is_measured_without_any_data(adaptgen_here: Run) -> None:
-    code, out, _ = adaptgen_here("eval", "--dataset", "music", "--limit", "2", "--json")
+def test_shipped_twins_show_what_the_shortcut_does_without_any_data(adaptgen_here: Run) -> None:
+    code, out, _ = adaptgen_here("eval", "--dataset", "music", "--limit", "3", "--json")
     assert code == 0
     figures = json.loads(out)
-    assert figures["documents"] == 2
-    assert figures["models"][0]["bits_per_note"]["value"] < 7
+    plain, shortcut, large = figures["models"]
+    assert figures["documents"] == 3
+    assert [row["checkpoint"] for row in figures["models"]] == ["music-twin-plain", "music-twin-shortcut", "music"]
+    assert shortcut["parameters"] == pytest.approx(plain["parameters"], rel=0.01)
+    assert shortcut["difference_to_first"]["high"] < 0, "lower, outside the interval"
+    assert large["bits_per_note"]["value"] < 7

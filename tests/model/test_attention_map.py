@@ -7,13 +7,14 @@ import pytest
 import torch
 from test_transformer import FOUR_STREAMS, ONE_STREAM, SHORTCUTS, WINDOW, build, random_tokens
 
+from adaptgen.config import ShortcutConfig
 from adaptgen.model import map_attention
 
 
 @pytest.mark.parametrize("shortcut", SHORTCUTS.values(), ids=SHORTCUTS)
 @pytest.mark.parametrize("vocab_sizes", [ONE_STREAM, FOUR_STREAMS], ids=["K1", "K4"])
 @torch.no_grad()
-def test_weights_are_those_by_which_values_are_mixed(shortcut: object, vocab_sizes: tuple[int, ...]) -> None:
+def test_weights_are_those_by_which_values_are_mixed(shortcut: ShortcutConfig, vocab_sizes: tuple[int, ...]) -> None:
     """With links to all frames, values weighed by them are the shortcut's output; costs are the model's own."""
     model, length = build(shortcut, vocab_sizes), 3 * WINDOW + 2
     tokens = random_tokens(vocab_sizes, length, batch_size=1)[0]
@@ -27,7 +28,8 @@ def test_weights_are_those_by_which_values_are_mixed(shortcut: object, vocab_siz
     assert np.isnan(found.nats[0])
     for row in range(1, length):
         links = found.link_frames[row][found.link_frames[row] >= 0]
-        assert sorted(links) == list(range(max(0, row - WINDOW), row)), "the frames that the query can see"
+        seen = range(max(0, row - (shortcut.window or WINDOW)), row)
+        assert sorted(links) == list(seen), "the frames that the query can see"
 
 
 @torch.no_grad()

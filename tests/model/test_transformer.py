@@ -21,6 +21,7 @@ SHORTCUTS = {
     "add-mlp": ShortcutConfig(place="add", feature_map="mlp"),
     "replace-linear": ShortcutConfig(place="replace", feature_map="linear"),
     "replace-mlp": ShortcutConfig(place="replace", feature_map="mlp"),
+    "add-narrow": ShortcutConfig(window=3),
 }
 DEPTH_MIXINGS = ("denseformer", "attention_residual", "value_residual")
 VARIANTS = ("plain", *SHORTCUTS, *DEPTH_MIXINGS)
@@ -198,6 +199,13 @@ class TestWindow:
                     block.attention.out.weight.zero_()
         changed = changed_frames(model, random_tokens(ONE_STREAM, 3 * WINDOW), 2)
         assert changed.tolist() == [2 <= frame < 2 + WINDOW for frame in range(3 * WINDOW)]
+
+    def test_a_shortcut_may_see_less_than_self_attention(self) -> None:
+        model = build(ShortcutConfig(depths=(0,), window=1), num_layers=2)
+        with torch.no_grad():
+            for block in model.blocks:
+                block.attention.out.weight.zero_()
+        assert changed_frames(model, random_tokens(ONE_STREAM, WINDOW), 2).nonzero().tolist() == [[2]]
 
     def test_layers_reach_further_together(self) -> None:
         model = build(None, num_layers=2)

@@ -72,6 +72,24 @@ def test_the_input_stays_and_exactly_so_much_is_added(
             assert text == text.rstrip()
 
 
+def test_a_word_cut_short_is_finished_as_one_token(tmp_path: Path) -> None:
+    """The prompt's last token may be drawn again as a longer one; nothing of it is written twice, or otherwise."""
+    path, checkpoint = tmp_path / "text.txt", random_writer("bpe")
+    path.write_text("What is th")
+    prompt = get("text").read_prompt(path, checkpoint.tokenizer, ContinuationRequest(chars=9), window=32)
+    grammar, pieces = prompt.new_grammar(), checkpoint.tokenizer.token_bytes
+    legal = {pieces[token] for token in np.flatnonzero(grammar.allowed()[0])}
+    assert {b" ", b" t", b" th", b" the"} <= legal
+    assert all(b" th".startswith(piece) or piece.startswith(b" th") for piece in legal)
+    tokens = [pieces.index(b" t"), pieces.index(b"h"), *map(pieces.index, (b"e", b" the", b" the"))]
+    for token in tokens:
+        assert grammar.allowed()[0, token]
+        grammar.accept(np.array([token]))
+    assert np.flatnonzero(grammar.allowed()[0]).tolist() == [checkpoint.tokenizer.begin]
+    assert grammar.take_text() == "e the the"
+    assert prompt.complete(np.array([tokens])).files[".txt"] == b"What is the the the"
+
+
 def test_new_text_alone_and_line_ends_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(GERMAN.encode())

@@ -20,6 +20,7 @@ class TextDomain(Domain):
 
     name = "text"
     default_checkpoint = "text"
+    twins = ("text-twin-plain", "text-twin-shortcut")
     example_input = "story.txt"
     held_out = "examples/text"
     is_readable = True

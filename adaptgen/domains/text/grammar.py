@@ -57,10 +57,12 @@ class TextGrammar(Grammar):
     Args:
         moves: of the tokenizer whose tokens are drawn.
         length: how much to write.
+        given: bytes, whole characters, that the tokens drawn first must spell; they are no part of what is written.
+            The last token that is drawn for them may go on beyond them.
     """
 
-    def __init__(self, moves: TokenMoves, length: Length) -> None:
-        self.moves, self.length = moves, length
+    def __init__(self, moves: TokenMoves, length: Length, *, given: bytes = b"") -> None:
+        self.moves, self.length, self._given = moves, length, given
         self.tokenizer, self.rules = moves.tokenizer, moves.rules
         self._done = False
         self._state = BETWEEN
@@ -99,7 +101,7 @@ class TextGrammar(Grammar):
         if self._is_complete:
             mask[0, self.tokenizer.begin] = True
             return mask
-        states, completed = self.moves.from_state(self._state)
+        states, completed = self._moves_on()
         mask[0] = states != DEAD
         if self.length.tokens is not None:
             # What is begun must be finished: a byte a token always can.
@@ -110,16 +112,37 @@ class TextGrammar(Grammar):
             mask[0] &= completed + (states != BETWEEN) <= left
         return mask
 
+    def _moves_on(self) -> tuple[np.ndarray, np.ndarray]:
+        """As of `TokenMoves.from_state`, of what each token writes beyond the bytes that are given."""
+        given = self._given
+        if not given:
+            return self.moves.from_state(self._state)
+        moves = []
+        for piece in self.tokenizer.token_bytes:
+            if piece is not None and given.startswith(piece):
+                moves.append((BETWEEN, 0))
+            elif piece is not None and piece.startswith(given):
+                moves.append(self.rules.run(BETWEEN, piece[len(given) :]))
+            else:
+                moves.append((DEAD, 0))
+        states, completed = np.array(moves).T
+        return states, completed
+
     def accept(self, frame: np.ndarray) -> None:
         token = int(frame[0])
         if token == self.tokenizer.begin:
             self._done = True
             return
-        states, completed = self.moves.from_state(self._state)
+        states, completed = self._moves_on()
         self._state = int(states[token])
+        piece = self.tokenizer.token_bytes[token]
+        new = piece[len(self._given) :]
+        self._given = self._given[len(piece) :]
+        if not new:
+            return
         self._num_tokens += 1
         self._num_characters += int(completed[token])
-        text = self._decoder.decode(self.tokenizer.token_bytes[token])
+        text = self._decoder.decode(new)
         for char in text:
             if self._is_in_word and char.isspace():
                 self._num_words += 1

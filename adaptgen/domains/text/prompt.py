@@ -26,6 +26,10 @@ CHARACTERS_PER_TOKEN = 16
 class TextPrompt(Prompt):
     """One text file and what is to be added to it.
 
+    A text may end inside what its tokenizer would make one token of together with what comes next, and a model has
+    seldom seen the shorter token before the rest. So the last token of merged bytes is drawn again, from those that
+    begin with its bytes.
+
     Args:
         path: the file.
         tokenizer: of the model.
@@ -40,17 +44,22 @@ class TextPrompt(Prompt):
             raise InputFileError(f"{path} is packed", "Unpack it first")
         self.file = read_text(path, encoding=request.encoding)
         self.moves = TokenMoves(tokenizer, CharacterRules.of_encoding(self.file.encoding))
-        self._tokens = _recent_tokens(self.file.text, tokenizer, window=window)
+        self._tokens, self._given = _recent_tokens(self.file.text, tokenizer, window=window), b""
+        while tokenizer.bpe is not None and self._tokens.shape[1] > 1:
+            self._given = tokenizer.decode(self._tokens[:, -1:]) + self._given
+            self._tokens = self._tokens[:, :-1]
+            if not _goes_on_with_a_character(self._given):
+                break
 
     @property
     def tokens(self) -> np.ndarray:
         return self._tokens
 
     def new_grammar(self) -> TextGrammar:
-        return TextGrammar(self.moves, self.length)
+        return TextGrammar(self.moves, self.length, given=self._given)
 
     def complete(self, new_tokens: np.ndarray) -> Continuation:
-        text = self.tokenizer.decode(new_tokens).decode("utf-8")
+        text = self.tokenizer.decode(new_tokens)[len(self._given) :].decode("utf-8")
         if self.length.words is not None:
             # The space that ended the last word, and what came with it in one token, are no part of it.
             ends = [word.end() for word in re.finditer(r"\S+", text)][: self.length.words]
@@ -92,10 +101,15 @@ def _recent_tokens(text: str, tokenizer: TextTokenizer, *, window: int) -> np.nd
     tokens = tokenizer.encode(recent)
     if (len(recent) == len(text) and tokens.shape[1] < window) or not tokens.shape[1]:
         return np.concatenate([[[tokenizer.begin]], tokens], axis=1)
-    # Not to begin inside a character, if one begins at all: UTF-8 goes on with bytes 10xxxxxx.
+    # Not to begin inside a character, if one begins at all.
     start = max(0, tokens.shape[1] - window)
     for place in range(start, tokens.shape[1]):
         piece = tokenizer.token_bytes[tokens[0, place]]
-        if piece is None or piece[0] & 0xC0 != 0x80:
+        if piece is None or not _goes_on_with_a_character(piece):
             return tokens[:, place:]
     return tokens[:, start:]
+
+
+def _goes_on_with_a_character(piece: bytes) -> bool:
+    """Whether bytes of UTF-8 begin inside a character, which goes on with bytes 10xxxxxx."""
+    return bool(piece) and piece[0] & 0xC0 == 0x80

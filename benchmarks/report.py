@@ -1,0 +1,123 @@
+"""Put the figures of compare.py into docs/BENCHMARKS.md: tables, and pictures beside it.
+
+    python benchmarks/report.py
+
+For each of benchmarks/results/compare_*.json and ablations_*.json what stands between the page's lines
+`<!-- begin NAME -->` and `<!-- end NAME -->` is written anew; the rest of the page is written by hand and kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from command import run_command
+
+from adaptgen.errors import InputFileError
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "BENCHMARKS.md"
+PICTURES = ROOT / "docs" / "benchmarks"
+
+
+def section(name: str, result: dict[str, Any]) -> str:
+    """The tables of one comparison, in Markdown."""
+    run, training, variants = result["run"], result["recipe"]["training"], result["variants"]
+    tokens = training["max_steps"] * training["batch_size"] * training["seq_len"]
+    lines = [
+        f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}, {training['max_steps']:,} steps of "
+        f"{training['batch_size']} x {training['seq_len']:,} tokens ({tokens / 1e6:.1f} million), {run['cpu']}, "
+        f"{run['threads']} thread, torch {run['torch']}, commit {run['commit']}, {run['date']}.",
+        "",
+    ]
+    for source, num_documents in result["sources"].items():
+        lines += [
+            f"| {source}: {num_documents} documents | bits per {result['unit']} | less {result['baseline']} "
+            "| over documents | over seeds |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for variant, row in variants.items():
+            figures = row["sources"][source]
+            cells = ["", "", ""]
+            if variant != result["baseline"]:
+                ranges = (_range(figures[key]) for key in ("over_documents", "over_seeds"))
+                cells = [f"{figures['difference']:+.4f}", *ranges]
+            lines.append(f"| {variant} | {figures['bits_per_unit']:.4f} | {' | '.join(cells)} |")
+        lines.append("")
+    lines += [
+        "| cost | parameters | GFLOP to train on 1,000 tokens | trained tokens/s | decoded frames/s "
+        "| numbers cached a frame |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [
+        f"| {variant} | {row['parameters']:,} | {row['training_flops_per_token'] / 1e6:.1f} "
+        f"| {row['training_tokens_per_second']:,.0f} | {row['decoded_frames_per_second']:,.0f} "
+        f"| {row['cached_numbers_per_frame']:,} |"
+        for variant, row in variants.items()
+    ]
+    picture = (PICTURES / f"{name}.png").relative_to(PAGE.parent).as_posix()
+    return "\n".join([*lines, "", f"![Loss while training, and differences]({picture})"])
+
+
+def _range(interval: list[float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:+.4f} to {interval[1]:+.4f}"
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Validation loss against tokens and against compute; differences to the baseline with both intervals."""
+    training, variants, sources = result["recipe"]["training"], result["variants"], list(result["sources"])
+    figure, axes = plt.subplots(1, 2 + len(sources), figsize=(5 * (2 + len(sources)), 4.2), layout="constrained")
+    tokens_per_step = training["batch_size"] * training["seq_len"]
+    colours = mpl.colormaps["tab10"].colors
+    for (name, row), colour in zip(variants.items(), colours, strict=False):
+        curves = row["validation"]
+        tokens = np.array([point["step"] for point in curves[0]]) * tokens_per_step
+        nats = np.mean([[point["nats_per_token"] for point in curve] for curve in curves], axis=0)
+        axes[0].plot(tokens / 1e6, nats, color=colour, label=name, marker="o", markersize=3)
+        axes[1].plot(tokens * row["training_flops_per_token"] / 1e12, nats, color=colour, marker="o", markersize=3)
+    axes[0].set(xlabel="million tokens", ylabel="validation, nats per token")
+    axes[1].set(xlabel="teraFLOP", ylabel="validation, nats per token")
+    axes[0].legend(fontsize="small")
+    names = [name for name in variants if name != result["baseline"]]
+    for axis, source in zip(axes[2:], sources, strict=True):
+        for place, name in enumerate(names):
+            figures = variants[name]["sources"][source]
+            for key, width in (("over_seeds", 1), ("over_documents", 4)):
+                if figures[key] is not None:
+                    axis.plot(figures[key], [place, place], color=colours[0], linewidth=width)
+            axis.plot(figures["difference"], place, "o", color="black", markersize=4)
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set_yticks(range(len(names)), names, fontsize="small")
+        axis.invert_yaxis()
+        axis.set(title=source, xlabel=f"bits per {result['unit']} less {result['baseline']}")
+    figure.suptitle("Left: mean over seeds. Right: below 0 is better; thick over documents, thin over seeds (95 %).")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Write the page anew."""
+    mpl.use("Agg")
+    page = PAGE.read_text(encoding="utf-8")
+    results = [
+        path for kind in ("compare", "ablations") for path in (ROOT / "benchmarks/results").glob(f"{kind}_*.json")
+    ]
+    for path in sorted(results):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        pattern = rf"(<!-- begin {path.stem} -->\n).*?(<!-- end {path.stem} -->)"
+        if not re.search(pattern, page, re.DOTALL):
+            raise InputFileError(f"{PAGE} has no place for {path.stem}", f"Add <!-- begin {path.stem} --> and its end")
+        text = section(path.stem, result)
+        page = re.sub(pattern, lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page, flags=re.DOTALL)
+        draw(result, PICTURES / f"{path.stem}.png")
+    PAGE.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_command(main)

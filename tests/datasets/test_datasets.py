@@ -1,0 +1,406 @@
+"""From a recipe's words about published data to folders with their splits, over a real server."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from stand_ins import FileServer, archive_of, zip_of
+
+from adaptgen.config import DownloadConfig, load_recipe
+from adaptgen.datasets import find_dataset
+from adaptgen.errors import AdaptgenError, DownloadError
+from adaptgen.shipped import find_recipe
+
+TEXT8 = b"the quick brown fox jumps over the lazy dog " * 25
+SIZES = {"train_bytes": 900, "validation_bytes": 100, "test_bytes": 100}
+WIKI = {
+    "wikitext-103-raw/wiki.train.raw": " = Ä = \n \n Some text . \n".encode() * 50,
+    "wikitext-103-raw/wiki.valid.raw": b" = B = \n",
+    "wikitext-103-raw/wiki.test.raw": b" = C = \n",
+}
+TABLE = b"""canonical_composer,split,year,midi_filename,duration
+"Berg, A.",train,2018,2018/one.midi,1.5
+Liszt,train,2004,2004/one.midi,2
+Liszt,validation,2004,2004/two.midi,2
+Bach,test,2004,2004/three.midi,2
+"""
+MAESTRO = {
+    "maestro-v3.0.0/LICENSE": b"CC BY-NC-SA",
+    "maestro-v3.0.0/maestro-v3.0.0.csv": TABLE,
+    **{f"maestro-v3.0.0/{name}.midi": name.encode() for name in ("2018/one", "2004/one", "2004/two", "2004/three")},
+}
+
+
+def published(name: str, server: FileServer, files: dict[str, bytes], **changes: object) -> DownloadConfig:
+    """What the shipped recipe says, of a small archive of the same layout."""
+    download = load_recipe(find_recipe(f"benchmarks/{name}")).data.download
+    archive = server.offer(f"{name}.zip", zip_of(files))
+    content = download.model_dump() | {"archives": [archive.model_dump()], "checksums": {}} | changes
+    return DownloadConfig.model_validate(content)
+
+
+def text8(server: FileServer, content: bytes = TEXT8, **changes: object) -> DownloadConfig:
+    splits = {"cut": {"file": "**/text8", **SIZES}, "suffix": ".txt", "train_piece_bytes": 400}
+    return published("text8", server, {"text8": content}, splits=splits, **changes)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    del found["about.json"]
+    return found
+
+
+def unpacked(files: dict[str, bytes], folder: Path) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def error_of(config: DownloadConfig, source: Path | None = None) -> str:
+    with pytest.raises(AdaptgenError) as caught:
+        find_dataset(config, name="data", source=source)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_file_is_cut_as_published(server: FileServer) -> None:
+    found = files_of(find_dataset(text8(server), name="text8"))
+    train = [found.pop(name) for name in ("train/text8.0000.txt", "train/text8.0001.txt", "train/text8.0002.txt")]
+    assert found == {"validation/text8.txt": TEXT8[900:1000], "test/text8.txt": TEXT8[1000:]}
+    assert b"".join(train) == TEXT8[:900]
+    assert all(len(piece) <= 400 for piece in train)
+    assert all(piece.endswith(b" ") for piece in train[:-1]), "a word is not cut"
+
+
+def test_files_are_the_splits_that_they_are_named_after(server: FileServer) -> None:
+    found = files_of(find_dataset(published("wikitext103", server, WIKI), name="wikitext103"))
+    assert found == {
+        f"{split}/{name}.txt": WIKI[name] for split, name in zip(("train", "validation", "test"), WIKI, strict=True)
+    }
+
+
+def test_a_table_says_the_split_of_each_file(server: FileServer) -> None:
+    found = files_of(find_dataset(published("maestro", server, MAESTRO), name="maestro"))
+    assert found == {
+        "train/2018/one.midi": b"2018/one",
+        "train/2004/one.midi": b"2004/one",
+        "validation/2004/two.midi": b"2004/two",
+        "test/2004/three.midi": b"2004/three",
+    }
+
+
+def test_several_tape_archives_need_a_recipe_only(server: FileServer) -> None:
+    archives = []
+    for split in ("train-clean-100", "dev-clean", "test-clean"):
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:gz") as packed:
+            member = tarfile.TarInfo(f"LibriSpeech/{split}/19/198/19-198-0000.flac")
+            member.size = len(split)
+            packed.addfile(member, io.BytesIO(split.encode()))
+        archives.append(server.offer(f"{split}.tar.gz", content.getvalue()))
+    pattern = "LibriSpeech/{}/**/*.flac"
+    config = DownloadConfig.model_validate(
+        {
+            "licence": "CC BY 4.0",
+            "archives": [archive.model_dump() for archive in archives],
+            "splits": {
+                "files": {
+                    "train": pattern.format("train-clean-100"),
+                    "validation": pattern.format("dev-clean"),
+                    "test": pattern.format("test-clean"),
+                }
+            },
+        }
+    )
+    found = files_of(find_dataset(config, name="speech"))
+    assert sorted(found.values()) == [b"dev-clean", b"test-clean", b"train-clean-100"]
+
+
+def test_the_second_run_touches_no_network(server: FileServer, cache: Path) -> None:
+    config = text8(server)
+    messages: list[str] = []
+    first = find_dataset(config, name="text8", on_message=messages.append)
+    size = len(server.files["text8.zip"])
+    assert messages == [f"Fetching {size} bytes from {server.url('text8.zip')}", f"Licence: {config.licence}"]
+    server.stop()
+    assert find_dataset(config, name="text8", on_message=messages.append) == first
+    assert len(messages) == 2
+    assert json.loads((first / "about.json").read_text())["licence"] == config.licence
+    assert sorted(path.name for path in cache.iterdir()) == ["datasets", "downloads"]
+    assert [path.name for path in (cache / "datasets").iterdir()] == [first.name], "nothing unfinished is left"
+
+
+def test_another_rule_needs_the_cached_archive_only(server: FileServer) -> None:
+    config = text8(server)
+    first = find_dataset(config, name="text8")
+    server.stop()
+    other = config.model_copy(update={"splits": config.splits.model_copy(update={"train_piece_bytes": None})})
+    second = find_dataset(other, name="text8")
+    assert second != first
+    assert (second / "train" / "text8.txt").read_bytes() == TEXT8[:900]
+
+
+def test_without_a_published_checksum_the_one_found_is_said(server: FileServer) -> None:
+    config, messages = text8(server), []
+    (archive,) = config.archives
+    config = config.model_copy(update={"archives": (archive.model_copy(update={"sha256": None}),)})
+    find_dataset(config, name="text8", on_message=messages.append)
+    assert (
+        messages[2]
+        == f"text8.zip has the SHA-256 {archive.sha256}; the recipe names none, so its size alone was checked"
+    )
+
+
+def test_a_copy_of_the_archive_is_as_good_as_the_network(server: FileServer, tmp_path: Path) -> None:
+    config = text8(server)
+    server.stop()
+    source = unpacked({"text8.zip": server.files["text8.zip"]}, tmp_path / "source")
+    from_folder = find_dataset(config, name="text8", source=source)
+    assert find_dataset(config, name="text8", source=source / "text8.zip") == from_folder
+    assert find_dataset(config, name="text8") == from_folder
+    assert (source / "text8.zip").is_file()
+
+
+@pytest.mark.parametrize("below", ["", "maestro-v3.0.0"])
+def test_a_copy_of_the_contents_is_split_alike(server: FileServer, tmp_path: Path, below: str) -> None:
+    config = published("maestro", server, MAESTRO)
+    by_network = files_of(find_dataset(config, name="maestro"))
+    source = unpacked(MAESTRO, tmp_path / "source")
+    folder = find_dataset(config, name="maestro", source=source / below)
+    assert files_of(folder) == by_network
+    assert set(unpacked({}, source).rglob("*.midi")), "a copy stays where it is"
+    (source / "maestro-v3.0.0/2004/one.midi").write_bytes(b"changed")
+    changed = find_dataset(config, name="maestro", source=source / below)
+    assert files_of(changed)["train/2004/one.midi"] == b"changed"
+
+
+def test_a_copy_is_checked_and_left_alone(server: FileServer, tmp_path: Path) -> None:
+    right = archive_of(server.url("text8"), TEXT8).sha256
+    config = text8(server, checksums={"text8": right})
+    source = unpacked({"text8": TEXT8}, tmp_path / "source")
+    assert (find_dataset(config, name="text8", source=source) / "test" / "text8.txt").is_file()
+    (source / "text8").write_bytes(TEXT8[::-1])
+    assert f"not {right}. Get it again." in error_of(config, source)
+    (source / "text8.zip").write_bytes(server.files["text8.zip"][::-1])
+    assert f"{source / 'text8.zip'} has the SHA-256 " in error_of(config, source)
+    (source / "text8.zip").write_bytes(b"short")
+    assert "has 5 bytes, not " in error_of(config, source)
+    assert sorted(path.name for path in source.iterdir()) == ["text8", "text8.zip"]
+
+
+def test_a_copy_that_is_not_there_is_said(server: FileServer, tmp_path: Path) -> None:
+    config = text8(server)
+    assert error_of(config, tmp_path / "nowhere").startswith(f"there is no folder {tmp_path / 'nowhere'}. Give one")
+    (tmp_path / "empty").mkdir()
+    message = error_of(config, tmp_path / "empty")
+    assert message == f"{tmp_path / 'empty'} holds no file text8. Put text8.zip there, or what comes out of it."
+    for name in ("a", "b"):
+        unpacked({"text8": TEXT8}, tmp_path / "two" / name)
+    assert "holds both a/text8 and b/text8" in error_of(config, tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "expected"),
+    [
+        ("wikitext103", {"readme": b"x"}, "wikitext103.zip holds no file wiki.train.raw"),
+        ("wikitext103", dict(list(WIKI.items())[:2]), "wikitext103.zip holds no file wiki.test.raw"),
+        ("text8", {"text8": TEXT8}, "text8 from text8.zip has 1,100 bytes, and the splits take 100,000,000"),
+        ("maestro", {"maestro-v3.0.0.csv": TABLE}, "row 2 of maestro-v3.0.0.csv from maestro.zip says split = 'train'"),
+        ("maestro", {"maestro-v3.0.0.csv": b"a,b\n1,2\n"}, "says split = None and midi_filename = None"),
+        ("maestro", {"maestro-v3.0.0.csv": b"\xff\xfe"}, "is no CSV file"),
+        ("maestro", {"maestro-v3.0.0.csv": b"split,midi_filename\n"}, "names no file of the train split"),
+        (
+            "maestro",
+            {"m/maestro-v3.0.0.csv": b"split,midi_filename\ntrain,../out.midi\n", "out.midi": b"x"},
+            "midi_filename = '../out.midi', which is not a split and a file that is there",
+        ),
+        ("maestro", MAESTRO | {"maestro-v3.0.0/x/../../../y": b"x"}, "leads out of its folder"),
+    ],
+)
+def test_an_archive_of_other_contents_is_refused(
+    server: FileServer, cache: Path, name: str, files: dict[str, bytes], expected: str
+) -> None:
+    assert expected in error_of(published(name, server, files))
+    assert list((cache / "datasets").iterdir()) == [], "nothing unfinished is left"
+
+
+def test_a_wrong_archive_is_not_unpacked(server: FileServer, cache: Path) -> None:
+    config = text8(server)
+    server.files["text8.zip"] = server.files["text8.zip"][::-1]
+    with pytest.raises(DownloadError, match="has the SHA-256"):
+        find_dataset(config, name="text8")
+    assert not (cache / "datasets").exists()
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ADAPTGEN_CACHE", str(tmp_path / "file"))
+    config = text8(server)
+    assert "cannot be written: Not a directory. Free some space" in error_of(config)
+    source = unpacked({"text8": TEXT8}, tmp_path / "source")
+    assert "Not a directory. Free some space" in error_of(config, source)
+
+
+# ---- from the command line ----
+
+Adaptgen = Callable[..., tuple[int, str, str]]
+TINY = [
+    f"--set=model.{key}={value}"
+    for key, value in {"num_layers": 2, "num_heads": 2, "model_dim": 32, "attention_window": 32}.items()
+] + [
+    f"--set=training.{key}={value}"
+    for key, value in {
+        "max_steps": 2,
+        "batch_size": 2,
+        "seq_len": 32,
+        "warmup_steps": 1,
+        "validate_every": 2,
+        "validation_batches": 1,
+        "num_threads": 1,
+    }.items()
+]
+
+
+@pytest.fixture
+def text8_arguments(server: FileServer) -> list[str]:
+    """The shipped recipe, of a small archive."""
+    archive = server.offer("text8.zip", zip_of({"text8": TEXT8}))
+    sizes = [f"--set=data.download.splits.cut.{key}={value}" for key, value in SIZES.items()]
+    place = "data.download.archives.0"
+    about = [f"--set={place}.{key}={value}" for key, value in archive.model_dump().items()]
+    return ["recipes/benchmarks/text8.yaml", *about, *sizes, "--set=data.download.checksums=null", *TINY]
+
+
+def test_trains_on_what_it_fetches_and_goes_on_without_a_network(
+    adaptgen_here: Adaptgen, server: FileServer, tmp_path: Path, text8_arguments: list[str]
+) -> None:
+    code, out, err = adaptgen_here("train", *text8_arguments)
+    assert code == 0, err
+    assert "Licence: Wikipedia's text of March 2006" in out
+    assert "with 901 tokens to train on and 101 for validation" in out
+    assert "Done: 2 steps" in out
+    server.stop()
+    code, _, err = adaptgen_here("train", *text8_arguments)
+    assert (code, "runs/text8 is not empty" in err) == (1, True)
+    code, out, err = adaptgen_here("train", *text8_arguments, "-o", "again")
+    assert code == 0, err
+    assert "Licence" not in out
+    code, out, err = adaptgen_here("train", "runs/text8/recipe.yaml", "-o", "runs/text8", "--resume", "--steps", 3)
+    assert code == 0, err
+    assert "Done: 3 steps" in out
+    code, out, err = adaptgen_here("eval", "--dataset", "runs/text8/recipe.yaml", "--checkpoint", "again/best")
+    assert code == 0, err
+    assert "1 documents, 100 bytes" in out
+
+
+def test_a_run_with_data_of_ones_own_goes_on_with_them(
+    adaptgen_here: Adaptgen, server: FileServer, tmp_path: Path, text8_arguments: list[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("my own words " * 200)
+    code, _, err = adaptgen_here("train", *text8_arguments, "--data", "mine.txt")
+    assert code == 0, err
+    assert server.ranges == []
+    code, out, err = adaptgen_here("train", *text8_arguments, "--resume", "--steps", 3)
+    assert code == 0, err
+    assert "Going on after step 2" in out
+    assert server.ranges == []
+
+
+@pytest.mark.parametrize("as_archive", [True, False])
+def test_trains_and_measures_on_a_copy(
+    adaptgen_here: Adaptgen, server: FileServer, tmp_path: Path, text8_arguments: list[str], as_archive: bool
+) -> None:
+    server.stop()
+    files = {"text8.zip": server.files["text8.zip"]} if as_archive else {"text8": TEXT8}
+    unpacked(files, tmp_path / "copy")
+    code, out, err = adaptgen_here("train", *text8_arguments, "--source", "copy")
+    assert code == 0, err
+    assert "Licence" not in out
+    arguments = ("eval", "--dataset", "runs/text8/recipe.yaml", "--checkpoint", "runs/text8/best", "--json")
+    code, out, err = adaptgen_here(*arguments, "--source", "copy")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["documents"], found["units"], found["unit"]) == (1, 100, "byte")
+
+
+def test_measures_the_test_split_that_a_benchmark_is_named_after(
+    adaptgen_here: Adaptgen, tmp_path: Path, text8_arguments: list[str], server: FileServer
+) -> None:
+    code, _, err = adaptgen_here("train", *text8_arguments)
+    assert code == 0, err
+    unpacked(WIKI, tmp_path / "wiki")
+    arguments = ("--dataset", "wikitext103", "--source", "wiki", "--checkpoint", "runs/text8/best", "--json")
+    code, out, err = adaptgen_here("eval", *arguments)
+    assert code == 0, err
+    assert json.loads(out)["units"] == len(" c "), "what text8's alphabet keeps of the test file"
+
+
+def test_songs_are_trained_on_and_measured_by_the_table(
+    adaptgen_here: Adaptgen, server: FileServer, tmp_path: Path
+) -> None:
+    songs = sorted((Path(__file__).parents[2] / "examples" / "corpus").rglob("*.mid"))[:4]
+    names = [name for name in MAESTRO if name.endswith(".midi")]
+    source = unpacked(
+        MAESTRO | {name: path.read_bytes() for name, path in zip(names, songs, strict=True)}, tmp_path / "copy"
+    )
+    code, out, err = adaptgen_here("train", "benchmarks/maestro", "--source", source, *TINY)
+    assert code == 0, err
+    assert "4 files from" in out
+    arguments = ("eval", "--dataset", "maestro", "--source", source, "--checkpoint", "runs/maestro/best", "--json")
+    code, out, err = adaptgen_here(*arguments)
+    assert code == 0, err
+    assert json.loads(out)["documents"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (
+            ("train", "music", "--source", "."),
+            2,
+            "the recipe music names no published data. Give your own",
+        ),
+        (("train", "benchmarks/text8", "--source", ".", "--data", "."), 2, "--data and --source contradict each other"),
+        (("train", "benchmarks/text8", "--source", "nowhere"), 1, "there is no folder nowhere"),
+        (("train", "benchmarks/text8", "--source", "."), 1, ". holds no file text8. Put text8.zip there"),
+        (("eval", "--dataset", "music", "--source", "."), 2, "--source is a copy of published data"),
+        (("eval", "--checkpoint", "music", "--source", "."), 2, "--source is a copy of published data"),
+        (("eval", "--dataset", "maestro", "--source", "nowhere"), 1, "there is no folder nowhere"),
+        (("eval", "--dataset", "maestr"), 2, "Give one of music, text, maestro, text8, wikitext103, or a recipe"),
+        (("train", "benchmarks/text8", "--set=data.download.archives.0.size=9"), 1, "did you mean 'size_bytes'?"),
+        (
+            ("train", "benchmarks/text8", "--set=data.download.archives.0.url=file:///etc/passwd"),
+            1,
+            "archives.0.url is",
+        ),
+        (("train", "benchmarks/text8", "--set=data.download.archives.0.sha256=abc"), 1, "archives.0.sha256 is 'abc'"),
+        (("train", "benchmarks/text8", "--set=data.download.splits.cut=null"), 1, "give one of cut, files and table"),
+        (("train", "benchmarks/text8", "--set=data.download=null"), 1, "data: give a folder, or a download"),
+    ],
+)
+def test_says_what_makes_no_sense(
+    adaptgen_here: Adaptgen, arguments: tuple[str, ...], code: int, expected: str
+) -> None:
+    found, _, err = adaptgen_here(*arguments)
+    (line,) = err.strip().splitlines()
+    assert (found, expected in line) == (code, True), line
+
+
+def test_a_network_that_is_not_there_is_one_sentence(
+    adaptgen_here: Adaptgen, server: FileServer, text8_arguments: list[str]
+) -> None:
+    server.stop()
+    code, _, err = adaptgen_here("train", *text8_arguments)
+    (line,) = err.strip().splitlines()
+    assert code == 1
+    assert "cannot be reached for text8.zip: Connection refused" in line
