@@ -39,7 +39,7 @@ class Codec(ABC):
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes whenever the same samples would give other codes, so that a model knows whose codes it has learned."""
+        """Changes whenever the same samples would give other codes: a model has learned the codes of one."""
 
     @abstractmethod
     def encode(self, samples: np.ndarray) -> np.ndarray:
