@@ -1,9 +1,9 @@
-"""Put the figures of compare.py into docs/BENCHMARKS.md: tables, and pictures beside it.
+"""Put the figures of compare.py and attention.py into docs/BENCHMARKS.md: tables, and pictures beside it.
 
     python benchmarks/report.py
 
-For each of benchmarks/results/compare_*.json and ablations_*.json what stands between the page's lines
-`<!-- begin NAME -->` and `<!-- end NAME -->` is written anew; the rest of the page is written by hand and kept.
+For each of benchmarks/results/compare_*.json, ablations_*.json and attention_*.json what stands between the page's
+lines `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew; the rest of it is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -101,21 +101,59 @@ def draw(result: dict[str, Any], path: Path) -> None:
     plt.close(figure)
 
 
+def attention_section(result: dict[str, Any]) -> str:
+    """The table of one checkpoint: where it looks, and what it would lose."""
+    run, worth = result["run"], result["worth"]
+    depths = result["averages"]["all"]["all tokens"]["depth_shares"]
+    names = ["embedding" if depth == "0" else f"block {depth}" for depth in depths]
+    lines = [
+        f"`{result['checkpoint']}`, {result['parameters']:,} parameters; {result['passages']} passages of "
+        f"{result['data']}'s test split, {result['tokens']:,} tokens; {run['cpu']}, torch {run['torch']}, "
+        f"commit {run['commit']}, {run['date']}.",
+        "",
+        f"| | tokens | nats | {' | '.join(names)} | mean depth |",
+        "| --- |" + " --- |" * (len(names) + 3),
+    ]
+    for group in result["averages"].values():
+        for name, row in group.items():
+            shares = " | ".join(f"{share:.3f}" for share in row["depth_shares"].values())
+            lines.append(f"| {name} | {row['tokens']:,} | {row['nats']:.3f} | {shares} | {row['mean_depth']:.2f} |")
+    rises = " | ".join(f"{worth[depth]['value']:+.4f}" for depth in depths)
+    lines += [f"| bits per {result['unit']} more without it | | | {rises} | |", ""]
+    whole, copies = worth["all"], result["copying"]
+    correlations = "; ".join(
+        f"{name} {figure['value']:+.3f} ({figure['low']:+.3f} to {figure['high']:+.3f})"
+        for name, figure in result["cost_and_depth"].items()
+        if figure["value"] is not None
+    )
+    back = ", ".join(f"{name} frames {share:.0%}" for name, share in result["distances"].items())
+    lines += [
+        f"- Without the whole shortcut: {whole['value']:+.4f} bits per {result['unit']} "
+        f"({whole['low']:+.4f} to {whole['high']:+.4f} over passages).",
+        f"- Rank correlation of what a token costs and how deep is read for it: {correlations}.",
+        f"- On frames equal to the one to come: {copies['attention']:.1%} of the attention; of the frames in view "
+        f"{copies['chance']:.1%} are ({copies['tokens']:,} tokens that have one).",
+        f"- How far back: {back}.",
+    ]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Write the page anew."""
     mpl.use("Agg")
     page = PAGE.read_text(encoding="utf-8")
-    results = [
-        path for kind in ("compare", "ablations") for path in (ROOT / "benchmarks/results").glob(f"{kind}_*.json")
-    ]
+    kinds = ("compare", "ablations", "attention")
+    results = [path for kind in kinds for path in (ROOT / "benchmarks/results").glob(f"{kind}_*.json")]
     for path in sorted(results):
         result = json.loads(path.read_text(encoding="utf-8"))
         pattern = rf"(<!-- begin {path.stem} -->\n).*?(<!-- end {path.stem} -->)"
         if not re.search(pattern, page, re.DOTALL):
             raise InputFileError(f"{PAGE} has no place for {path.stem}", f"Add <!-- begin {path.stem} --> and its end")
-        text = section(path.stem, result)
+        is_attention = path.stem.startswith("attention")
+        text = attention_section(result) if is_attention else section(path.stem, result)
         page = re.sub(pattern, lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page, flags=re.DOTALL)
-        draw(result, PICTURES / f"{path.stem}.png")
+        if not is_attention:
+            draw(result, PICTURES / f"{path.stem}.png")
     PAGE.write_text(page, encoding="utf-8")
 
 

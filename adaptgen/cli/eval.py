@@ -123,7 +123,8 @@ def eval_(
                     on_progress=lambda count, task=task: progress.advance(task, count),
                 )
             )
-            rows.append(_figures(name, model, scores[-1], scores[0], seed=seed))
+            paired = scores[0] if model is not models[0] and _predict_the_same(model, models[0]) else None
+            rows.append(_figures(name, model, scores[-1], paired, seed=seed))
     unit = models[0].tokenizer.unit_name
     result = {
         "data": str(folder),
@@ -196,8 +197,13 @@ def _read(
     return documents, skipped
 
 
+def _predict_the_same(model: Checkpoint, other: Checkpoint) -> bool:
+    """Whether bits per unit of both are of the same: ten codes of a frame take more than its first alone."""
+    return len(model.tokenizer.vocab_sizes) == len(other.tokenizer.vocab_sizes)
+
+
 def _figures(
-    name: str, model: Checkpoint, scores: list[DocumentScore], first: list[DocumentScore], *, seed: int
+    name: str, model: Checkpoint, scores: list[DocumentScore], first: list[DocumentScore] | None, *, seed: int
 ) -> dict[str, Any]:
     from adaptgen.evaluation import bits_per_unit, nats_per_token, paired_difference
 
@@ -208,12 +214,13 @@ def _figures(
         "checkpoint": name,
         "parameters": model.model.num_parameters,
         "context": model.model.config.attention_window,
+        "streams": len(model.tokenizer.vocab_sizes),
         "tokens": sum(score.num_tokens for score in scores),
         "nats_per_token": _interval(nats),
         "perplexity": math.exp(min(nats.value, LARGEST_NATS)),
         f"bits_per_{model.tokenizer.unit_name}": _interval(bits_per_unit(scores, seed=seed)),
     }
-    if scores is not first:
+    if first is not None:
         figures["difference_to_first"] = _interval(paired_difference(scores, first, seed=seed))
     return figures
 
@@ -246,6 +253,10 @@ def _print(result: dict[str, Any]) -> None:
     new_console().print(table)
     few = result["documents"] < 2
     say("One document has no interval." if few else "In brackets: 95 % intervals over documents.")
+    streams = {row["streams"] for row in result["models"]}
+    if len(streams) > 1:
+        counts = " and ".join(map(str, sorted(streams)))
+        say(f"These models predict {counts} codes of a frame, so their bits per {unit} are not of the same thing.")
 
 
 def _shown(figure: dict[str, float | None] | None) -> str:
