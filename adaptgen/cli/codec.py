@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from adaptgen.domains.base import CodecTools, Domain
 
 __all__ = ["app"]
+
+SECONDS_BETWEEN_LINES = 30
+"""Where no bar can be drawn."""
 
 app = typer.Typer(help="Turn recordings into codes and back, and score or fit the codec.", no_args_is_help=True)
 
@@ -135,8 +139,13 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     with progress_bar(stderr=True) as bar:
         tasks: dict[str, Any] = {}
+        said = time.monotonic()
 
         def show(stage: str, done: int, total: int, note: str) -> None:
+            nonlocal said
+            if not bar.console.is_terminal and time.monotonic() - said > SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                say(f"{stage} {done:,} of {total:,}  {note}".rstrip(), stderr=True)
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total, status="")
             bar.update(tasks[stage], completed=done, status=note)
