@@ -28,12 +28,14 @@ class Inspection:
         names: what each token is called.
         kinds: a coarse class of each token.
         heights: of each token that has one (a note its pitch), NaN for others.
+        image: float `[M, T]`, a column for each token, such as of a spectrogram; None where there is none.
         map: of the attention that predicted each token.
     """
 
     names: list[str]
     kinds: list[str]
     heights: np.ndarray
+    image: np.ndarray | None
     map: AttentionMap
 
     def averages(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -87,7 +89,7 @@ class Inspection:
         return rows
 
     def picture(self, *, title: str) -> bytes:
-        """A PNG: rows of tokens, above what they are (notes by pitch, or names), below the share of each depth."""
+        """A PNG: rows of tokens, above a spectrogram, notes by pitch, or names, below the share of each depth."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -116,6 +118,11 @@ class Inspection:
         return buffer.getvalue()
 
     def _draw_tokens(self, axes: Any, place: np.ndarray) -> None:
+        if self.image is not None:
+            extent = (place[0] - 0.5, place[-1] + 0.5, 0, len(self.image))
+            axes.imshow(self.image[:, place], origin="lower", aspect="auto", extent=extent, cmap="magma")
+            axes.set_ylabel("mel band")
+            return
         heights = self.heights[place]
         costs = np.nan_to_num(self.map.nats[place])
         if np.isfinite(self.heights).any():
@@ -141,6 +148,7 @@ def inspect_document(model: Transformer, tokens: np.ndarray, tokenizer: Tokenize
         names=tokenizer.describe(tokens),
         kinds=tokenizer.kinds_of(tokens),
         heights=tokenizer.heights_of(tokens),
+        image=tokenizer.image_of(tokens),
         map=map_attention(model, tokens, num_links=num_links),
     )
 

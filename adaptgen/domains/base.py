@@ -59,6 +59,10 @@ class Tokenizer(ABC):
         """float `[T]`: where each frame stands in a picture, such as a note at its pitch; NaN for nowhere."""
         return np.full(tokens.shape[1], np.nan)
 
+    def image_of(self, tokens: np.ndarray) -> np.ndarray | None:
+        """float `[M, T]`: a picture with one column for each frame, such as a spectrogram, NaN where there is none."""
+        return None
+
     @abstractmethod
     def to_options(self) -> dict[str, Any]:
         """What `from_options` needs to make this tokenizer again."""

@@ -61,6 +61,13 @@ def test_documents_fit_the_vocabulary_and_are_described(tokenizer: SpeechTokeniz
     heights = tokenizer.heights_of(document)
     assert 45 < np.nanmedian(heights) < 70, "the pitch of a voice"
     assert (np.isfinite(heights) == (np.array(kinds) == "voiced")).all()
+    image = tokenizer.image_of(document)
+    assert image.shape[1] == document.shape[1]
+    is_sound = np.isfinite(image).all(axis=0)
+    assert (is_sound == np.isin(kinds, ("voiced", "unvoiced"))).all()
+    loudness = image.mean(axis=0)
+    is_voiced = np.isfinite(heights)
+    assert loudness[is_voiced].mean() > loudness[is_sound & ~is_voiced].mean() + 0.5, "a voice is louder than pauses"
     assert len(tokenizer.describe(document)) == document.shape[1] == 90
     assert len(tokenizer.kinds_of(document[:, :5])) == 5, "a document cut short"
 

@@ -15,12 +15,14 @@ import numpy as np
 from adaptgen.domains.base import Tokenizer
 from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.codecs import CODECS, DEFAULT_CODEC, load_codec
+from adaptgen.domains.speech.envelope import log_envelope, mel_bands
 from adaptgen.errors import RecipeError, UsageError
 
 __all__ = ["ABSENT", "NUM_SPECIAL", "SpeechTokenizer"]
 
 ABSENT = 1
 NUM_SPECIAL = 2
+NUM_IMAGE_BANDS, IMAGE_FFT_SIZE = 64, 1024
 
 
 class SpeechTokenizer(Tokenizer):
@@ -93,15 +95,29 @@ class SpeechTokenizer(Tokenizer):
         """Pitch as a MIDI note number, of what is voiced."""
         return 69 + 12 * np.log2(self._pitch_of(tokens) / 440)
 
+    def image_of(self, tokens: np.ndarray) -> np.ndarray | None:
+        """Log-mel spectrogram of what the frames sound like that begin in stream 0."""
+        codes, is_whole = self._whole_frames(tokens)
+        if not is_whole.any():
+            return None
+        bands = mel_bands(NUM_IMAGE_BANDS, IMAGE_FFT_SIZE, self.codec.sample_rate_hz)
+        image = np.full((NUM_IMAGE_BANDS, tokens.shape[1]), np.nan)
+        sound = self.codec.decode(codes[:, is_whole])
+        image[:, is_whole] = log_envelope(sound, bands, hop=self.codec.frame_samples).T
+        return image
+
     def _pitch_of(self, tokens: np.ndarray) -> np.ndarray:
         """float `[T]`: pitch in Hz of the frames that begin in stream 0, NaN where the codec tells none."""
-        later = np.full((len(tokens), len(tokens) - 1), ABSENT, dtype=np.int64)
-        padded = np.concatenate([tokens, later], axis=1)
-        codes = self.undelay(padded)
-        is_whole = (codes >= 0).all(axis=0)
+        codes, is_whole = self._whole_frames(tokens)
         pitch = np.full(tokens.shape[1], np.nan)
         pitch[is_whole] = self.codec.pitch_hz(codes[:, is_whole])
         return pitch
+
+    def _whole_frames(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Codes `[K, T]` of the frames that begin in stream 0 of tokens `[K, T]`, and which of them are all there."""
+        later = np.full((len(tokens), len(tokens) - 1), ABSENT, dtype=np.int64)
+        codes = self.undelay(np.concatenate([tokens, later], axis=1))
+        return codes, (codes >= 0).all(axis=0)
 
     def to_options(self) -> dict[str, Any]:
         return {"codec": self.codec.name, "num_codebooks": self.num_codebooks}
