@@ -109,7 +109,7 @@ class Inspection:
             below.stackplot(place, shares, colors=colours, labels=labels, step="mid", linewidth=0)
             below.set_ylabel("attention")
             for panel in (above, below):
-                panel.set_xlim(row * TOKENS_PER_ROW - 0.5, (row + 1) * TOKENS_PER_ROW - 0.5)
+                panel.set_xlim(row * TOKENS_PER_ROW - 0.5, row * TOKENS_PER_ROW + min(length, TOKENS_PER_ROW) - 0.5)
             below.set_ylim(0, 1)
         axes[-1].set_xlabel("token")
         axes[1].legend(loc="upper right", ncols=len(self.map.depths), fontsize="small")
