@@ -105,7 +105,7 @@ def fit(
     network_steps: Annotated[int, typer.Option(help="How long its network is trained; 0 leaves it out.")] = 3000,
     keep_books: Annotated[
         bool,
-        typer.Option("--keep-books", help="Fit the network alone: checkpoints of the shipped codec then fit this one."),
+        typer.Option("--keep-books", help="Fit the network alone: `continue --codec` then takes the result."),
     ] = False,
     seed: Annotated[int, typer.Option(help="The same recordings and seed give the same codec.")] = 0,
     force: Force = False,
@@ -113,7 +113,8 @@ def fit(
 ) -> None:
     """Fit the codec to recordings of your own; of each folder with splits the training split is taken.
 
-    A recipe uses it with --set tokenizer.codec_weights=FOLDER.
+    A recipe uses it with --set tokenizer.codec_weights=FOLDER; with --keep-books the shipped checkpoint does too:
+    adaptgen continue talk.wav --codec FOLDER.
 
     Example: adaptgen codec fit ~/recordings -o my_codec
     """

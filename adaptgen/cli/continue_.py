@@ -43,6 +43,10 @@ def continue_(
     ] = None,
     wav: Annotated[bool, typer.Option(" /--no-wav", help="Write no sound beside the MIDI file.")] = True,
     soundfont: Annotated[Path | None, typer.Option(help="SF2 or SF3 file to play the sound with.")] = None,
+    codec: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="What makes sound of a recording's codes: `codec fit --keep-books`."),
+    ] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of a text, if it cannot be told.")] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw the result as a PNG.")] = False,
     new_only: Annotated[bool, typer.Option("--new-only", help="Write the new part alone.")] = False,
@@ -88,6 +92,7 @@ def continue_(
         new_only=new_only,
         sound=wav,
         soundfont=soundfont,
+        codec=codec,
         encoding=encoding,
         picture=picture,
     )

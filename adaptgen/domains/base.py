@@ -153,6 +153,8 @@ class ContinuationRequest:
     sound: bool = True
     """Render sound beside the domain's own file, where that is a separate thing."""
     soundfont: Path | None = None
+    codec: Path | None = None
+    """Weights of a codec with the codes of the checkpoint's own, to make the sound with."""
     encoding: str | None = None
     """Of a text; told from the file if not given."""
     picture: bool = False

@@ -60,6 +60,32 @@ def test_a_codec_of_ones_own(adaptgen_here: Run, tmp_path: Path) -> None:
     assert code == 0, err
 
 
+def test_ones_own_voice_under_a_checkpoint_that_knows_the_codes(adaptgen_here: Run, tmp_path: Path) -> None:
+    fit = ("codec", "fit", EXAMPLES / "speech", "--json")
+    code, out, err = adaptgen_here(*fit, "-o", "mine", "--network-steps", 3, "--keep-books")
+    assert code == 0, err
+    assert json.loads(out)["network_steps"] == 3
+    code, _, err = adaptgen_here(*fit, "-o", "other", "--network-steps", 0)
+    assert code == 0, err
+    tiny = ("model.model_dim=32", "model.num_layers=2", "training.num_threads=1", "training.validate_every=1")
+    settings = [part for setting in tiny for part in ("--set", setting)]
+    code, _, err = adaptgen_here("train", "speech", "--steps", 1, *settings)
+    assert code == 0, err
+    go_on = ("continue", TALK, "--seconds", 0.5, "--checkpoint", "runs/speech/best", "--seed", 1)
+    for name, arguments in (("own.wav", ("--codec", "mine")), ("shipped.wav", ())):
+        code, _, err = adaptgen_here(*go_on, "-o", name, *arguments)
+        assert code == 0, err
+    (old, _), (own, _), (shipped, _) = (
+        soundfile.read(path) for path in (TALK, tmp_path / "own.wav", tmp_path / "shipped.wav")
+    )
+    assert (own[: len(old)] == shipped[: len(old)]).all()
+    assert (own[len(old) :] != shipped[len(old) :]).any(), "the same codes by another network"
+    code, _, err = adaptgen_here(*go_on, "-o", "refused.wav", "--codec", "other")
+    assert code == 1
+    assert "the codec in other has other codes than the checkpoint has learned" in err
+    assert not (tmp_path / "refused.wav").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -51,7 +51,7 @@ def test_delay_puts_each_stream_a_frame_later(tokenizer: SpeechTokenizer) -> Non
 
 
 def test_documents_fit_the_vocabulary_and_are_described(tokenizer: SpeechTokenizer) -> None:
-    (document,) = get("speech").read_documents(EXAMPLES / "talk.wav", tokenizer, is_training=True)
+    (document,) = get("speech").read_documents(EXAMPLES / "talk.wav", tokenizer, is_training=False)
     assert (document.max(axis=1) < tokenizer.vocab_sizes).all()
     assert tokenizer.count_units(document) == pytest.approx(3.17, abs=0.05)
     kinds = tokenizer.kinds_of(document)
@@ -131,3 +131,20 @@ def test_wrong_options_are_named(options: dict[str, object], expected: str) -> N
     with pytest.raises(RecipeError) as error:
         SpeechTokenizer.from_options(options)
     assert expected in str(error.value)
+
+
+def test_training_hears_a_recording_in_other_ways_too(tokenizer: SpeechTokenizer) -> None:
+    path = EXAMPLES / "talk.wav"
+    (plain,) = get("speech").read_documents(path, tokenizer, is_training=False)
+    first, *others = get("speech").read_documents(path, tokenizer, is_training=True)
+    assert (first == plain).all()
+    assert len(others) == 3
+    for number, other in enumerate(others):
+        assert abs(tokenizer.count_units(other) / tokenizer.count_units(plain) - 1) < 0.1
+        length = min(other.shape[1], plain.shape[1])
+        assert (other[0, :length] == plain[0, :length]).mean() < 0.5, "other codes"
+        pitches = [np.nanmedian(tokenizer.heights_of(document)) for document in (plain, other)]
+        assert abs(pitches[1] - pitches[0]) < 1.5, "the same voice, within a semitone and what rounding adds"
+        assert not any(another.shape == other.shape and (another == other).all() for another in others[:number])
+    again = get("speech").read_documents(path, tokenizer, is_training=True)
+    assert all((one == two).all() for one, two in zip([first, *others], again, strict=True)), "always the same ones"

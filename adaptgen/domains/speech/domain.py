@@ -29,7 +29,7 @@ class SpeechDomain(Domain):
     codec_tools = SpeechCodecTools()
 
     def read_documents(self, path: Path, tokenizer: Tokenizer, *, is_training: bool) -> list[np.ndarray]:
-        return corpus.read_documents(path, tokenizer)
+        return corpus.read_documents(path, tokenizer, is_training=is_training)
 
     def augment(
         self, tokenizer: Tokenizer, tokens: np.ndarray, other: np.ndarray, rng: np.random.Generator

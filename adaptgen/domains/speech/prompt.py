@@ -10,15 +10,17 @@ import numpy as np
 import soundfile
 
 from adaptgen.domains.base import Continuation, ContinuationRequest, Prompt
+from adaptgen.domains.speech.codec import Codec
+from adaptgen.domains.speech.codecs import load_codec
 from adaptgen.domains.speech.grammar import SpeechGrammar
 from adaptgen.domains.speech.sound import BLOCK_FRAMES, SHORTEST_SECONDS, SoundFile, open_sound, read_mono, resample
 from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, level_gain
 from adaptgen.domains.speech.tokenizer import SpeechTokenizer
-from adaptgen.errors import InputFileError, UsageError
+from adaptgen.errors import CheckpointError, InputFileError, UsageError
 
 __all__ = ["SpeechPrompt", "result_suffix"]
 
-KNOWN = ("seconds", "from_seconds", "picture")
+KNOWN = ("seconds", "from_seconds", "picture", "codec")
 DEFAULT_SECONDS = 5.0
 MAX_SECONDS = 3600.0
 FADE_SECONDS = 0.02
@@ -61,7 +63,8 @@ class SpeechPrompt(Prompt):
     """
 
     def __init__(self, path: Path, tokenizer: SpeechTokenizer, request: ContinuationRequest, *, window: int) -> None:
-        self.tokenizer, self.request, self.codec = tokenizer, request, tokenizer.codec
+        self.tokenizer, self.request = tokenizer, request
+        self.codec = tokenizer.codec if request.codec is None else _another(tokenizer.codec, request.codec)
         self.suffix = result_suffix(path, request)
         self.seconds = _seconds(request)
         self.sound = open_sound(path)
@@ -169,6 +172,17 @@ class SpeechPrompt(Prompt):
                     file.write(self.sound.read(start, min(start + BLOCK_FRAMES, self.end)))
             file.write(_as_type(new, self.sound.dtype, self.subtype))
         return buffer.getvalue()
+
+
+def _another(codec: Codec, weights: Path) -> Codec:
+    """A codec of the same codes."""
+    another = load_codec(codec.name, weights=weights)
+    if another.fingerprint != codec.fingerprint:
+        raise CheckpointError(
+            f"the codec in {weights} has other codes than the checkpoint has learned",
+            "Fit it with `adaptgen codec fit --keep-books`",
+        )
+    return another
 
 
 def _seconds(request: ContinuationRequest) -> float:
