@@ -195,7 +195,7 @@ def main(
     data: Annotated[Path, typer.Option(help="Folder with the corpora.")] = Path("data"),
     codec: Annotated[str, typer.Option(help="Name of the codec.")] = DEFAULT_CODEC,
     weights: Annotated[Path | None, typer.Option(help="Folder of its weights; those that ship if not given.")] = None,
-    codebooks: Annotated[str, typer.Option(help="Numbers of streams.")] = "3,6,8,10",
+    codebooks: Annotated[str, typer.Option(help="Numbers of streams.")] = "3,6,10",
     files: Annotated[int, typer.Option(min=2, help="So many of each corpus, evenly spaced, if it has them.")] = 40,
     spoken: Annotated[int, typer.Option(min=0, help="In so many of those words are heard; 0 leaves it out.")] = 24,
     digits: Annotated[int, typer.Option(min=2, help="So many digits of each split.")] = 100,

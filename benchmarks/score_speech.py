@@ -57,8 +57,10 @@ def load_all(names: Sequence[str]) -> list[Checkpoint]:
     return loaded
 
 
-def read_corpus(name: str, checkpoint: Checkpoint, data: Path, *, limit: int | None) -> tuple[Shard, list[np.ndarray]]:
-    """The training shard of a corpus, and test documents evenly spaced."""
+def read_corpus(
+    name: str, checkpoint: Checkpoint, data: Path, *, limit: int | None, num_workers: int | None
+) -> tuple[Shard, list[np.ndarray]]:
+    """The training shard of a corpus, and its test documents or so many of them, evenly spaced."""
     source, config = SourceConfig(path=name), DataConfig(folder=str(data))
     with progress_bar() as progress:
         task = progress.add_task(name, total=None, status="encoding")
@@ -69,12 +71,13 @@ def read_corpus(name: str, checkpoint: Checkpoint, data: Path, *, limit: int | N
             config,
             data,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+            num_workers=num_workers,
         )
     if "test" not in shards:
         raise InputFileError(f"{data / name} has no test split", "Give another folder with --data")
     every = list(shards["test"].documents())
-    step = max(1, len(every) // limit) if limit else 1
-    return shards["train"], every[::step][:limit]
+    count = min(limit or len(every), len(every))
+    return shards["train"], [every[index * len(every) // count] for index in range(count)]
 
 
 def fit_ngrams(trains: Sequence[Shard], vocab_sizes: Sequence[int]) -> dict[str, list[NgramModel]]:
@@ -89,7 +92,9 @@ def fit_ngrams(trains: Sequence[Shard], vocab_sizes: Sequence[int]) -> dict[str,
     }
 
 
-def summarize(scores: list[DocumentScore], first: list[DocumentScore], tokenizer: Tokenizer, *, seed: int) -> dict:
+def summarize(
+    scores: list[DocumentScore], first: list[DocumentScore], tokenizer: Tokenizer, *, seed: int
+) -> dict[str, Any]:
     """Figures of one model; what the delay leaves open is no frame, and its tokens cost next to nothing."""
     nats_of_a_bit = math.log(2) / tokenizer.codec.frames_per_second
     by_codebook = bits_per_unit_by_stream(scores, seed=seed)
@@ -182,7 +187,10 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_all(checkpoint)
-    read = {name: read_corpus(name, loaded[0], data, limit=documents) for name in (*TRAINED_ON, *UNSEEN)}
+    read = {
+        name: read_corpus(name, loaded[0], data, limit=documents, num_workers=threads)
+        for name in (*TRAINED_ON, *UNSEEN)
+    }
     ngrams = fit_ngrams([read[name][0] for name in TRAINED_ON], loaded[0].tokenizer.vocab_sizes)
     corpora = {
         name: score_corpus(checkpoint, loaded, ngrams, test, batch_size=batch_size, seed=seed)
