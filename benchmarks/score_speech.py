@@ -6,8 +6,9 @@
 FOLDER holds the corpora that the recipe of the speech checkpoint names, each with train/ and test/ below it, and
 asterisk_en/, whose voice no training heard. Further checkpoints, such as the plain twin, must have the codec of the
 first, which they are compared with. Of each stream of codes a Markov model is fitted to the training splits of the
-corpora in the recipe; it sees the past of that stream alone. Beside the sum there are the nats per frame of each
-codebook, whose first is the coarsest.
+corpora in the recipe; it sees the past of that stream alone, and codes alone: a checkpoint is also charged for the
+places that the delay of the streams leaves empty, and so for telling where a recording ends. Beside the sum there are
+the nats per frame of each codebook, whose first is the coarsest.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from rich.table import Table
 
 from adaptgen import domains
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
-from adaptgen.cli.common import progress_bar
+from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.data import Shard, prepare
 from adaptgen.domains.base import Tokenizer
+from adaptgen.domains.speech.tokenizer import ABSENT
 from adaptgen.errors import CheckpointError, InputFileError
 from adaptgen.evaluation import (
     DocumentScore,
@@ -80,9 +82,14 @@ def read_corpus(
     return shards["train"], [every[index * len(every) // count] for index in range(count)]
 
 
+def without_delay(document: np.ndarray) -> np.ndarray:
+    """The begin token and the codes `[K, 1 + T]` of a whole document, those of a frame side by side."""
+    return np.stack([stream[stream != ABSENT] for stream in document])
+
+
 def fit_ngrams(trains: Sequence[Shard], vocab_sizes: Sequence[int]) -> dict[str, list[NgramModel]]:
     """For each order a model of each stream."""
-    documents = [document for train in trains for document in train.documents()]
+    documents = [without_delay(document) for train in trains for document in train.documents()]
     return {
         name: [
             NgramModel([document[stream] for document in documents], size, order=order)
@@ -95,7 +102,7 @@ def fit_ngrams(trains: Sequence[Shard], vocab_sizes: Sequence[int]) -> dict[str,
 def summarize(
     scores: list[DocumentScore], first: list[DocumentScore], tokenizer: Tokenizer, *, seed: int
 ) -> dict[str, Any]:
-    """Figures of one model; what the delay leaves open is no frame, and its tokens cost next to nothing."""
+    """Figures of one model; frames are those of the recordings, without what the delay adds."""
     nats_of_a_bit = math.log(2) / tokenizer.codec.frames_per_second
     by_codebook = bits_per_unit_by_stream(scores, seed=seed)
     figures = {
@@ -130,7 +137,7 @@ def score_corpus(
                 on_progress=lambda count, task=task: progress.advance(task, count),
             )
     for name, models in ngrams.items():
-        scores[name] = score_with_ngrams(models, documents, tokenizer)
+        scores[name] = score_with_ngrams(models, [without_delay(document) for document in documents], tokenizer)
     first = scores[names[0]]
     return {
         "documents": len(documents),
@@ -196,7 +203,7 @@ def main(
         name: score_corpus(checkpoint, loaded, ngrams, test, batch_size=batch_size, seed=seed)
         for name, (_, test) in read.items()
     }
-    print_tables(corpora, Console())
+    print_tables(corpora, new_console())
     if json_file is not None:
         about = {
             name: {"parameters": one.model.num_parameters, "trained": one.metrics}

@@ -40,7 +40,7 @@ from rich.table import Table
 
 from adaptgen import domains
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
-from adaptgen.cli.common import progress_bar
+from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.data import find_files
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.speech.codec import Codec
@@ -297,7 +297,7 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_checkpoint(checkpoint, domain=domains.get("speech"))
-    codec, judge, console = loaded.tokenizer.codec, Judge(), Console()
+    codec, judge, console = loaded.tokenizer.codec, Judge(), new_console()
     given = {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     settings = [loaded.sampling]
     if temperature is not None or any(given.values()):
