@@ -31,24 +31,23 @@ NUM_RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Heard:
-    """What is heard in a stretch of sound."""
+    """What is heard in a stretch of sound; no words where they were not listened for."""
 
     seconds: float
-    words: list[Word]
+    words: list[Word] | None
     prosody: dict[str, float | None]
     embedding: np.ndarray
 
     @property
     def likely_words(self) -> list[str]:
         """Of any length, more likely than not."""
-        return [word.text for word in self.words if word.confidence >= LIKELY_CONFIDENCE]
+        return [word.text for word in self.words or () if word.confidence >= LIKELY_CONFIDENCE]
 
     @property
     def sure_words(self) -> list[str]:
         """Which are not heard where there are none."""
-        return [
-            word.text for word in self.words if word.confidence >= SURE_CONFIDENCE and len(word.text) >= SURE_LETTERS
-        ]
+        sure = [word.text for word in self.words or () if word.confidence >= SURE_CONFIDENCE]
+        return [text for text in sure if len(text) >= SURE_LETTERS]
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Judge:
         sound = (samples * (NOMINAL_LEVEL / loudness(samples, HEARD_HZ))).astype(np.float32)
         return Heard(
             seconds=len(sound) / HEARD_HZ,
-            words=self._recognizer.words(sound) if with_words else [],
+            words=self._recognizer.words(sound) if with_words else None,
             prosody=describe_prosody(sound, sample_rate_hz=HEARD_HZ),
             embedding=self._encoder.embed(sound),
         )
@@ -124,9 +123,10 @@ def describe(heard: Sequence[Heard], names: Sequence[str], voices: dict[str, Voi
     # Cosines [stretches, voices], and where in a row the voice is that it is meant to be.
     cosines = np.array([[one.embedding @ voice.embedding for voice in voices.values()] for one in heard])
     is_own = np.array([[name == other for other in voices] for name in names])
+    words = _describe_words(heard, seed=seed) if all(one.words is not None for one in heard) else {}
     return {
         "stretches": len(heard),
-        **_describe_words(heard, seed=seed),
+        **words,
         "prosody": prosody,
         "own_likeness": float(cosines[is_own].mean()),
         "other_likeness": float(cosines[~is_own].mean()),

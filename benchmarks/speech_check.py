@@ -61,7 +61,7 @@ LARGEST_LOUDNESS_CHANGE_DB = 6.0
 SILENCE, FULL_SCALE = 1e-3, 0.999
 LONGEST_HOLD_SECONDS = 1.0
 PROMISES = ("exact length", "not silent", "not clipped", "loudness within 6 dB", "no stuck frame")
-FIRST_ROUND_PROMPTS, SECOND_ROUND_PROMPTS, SECOND_ROUND_SETTINGS = 6, 16, 4
+FIRST_ROUND_PROMPTS, SECOND_ROUND_PROMPTS, SECOND_ROUND_SETTINGS = 8, 20, 4
 GRID = [
     Sampling(temperature=temperature, **keep)
     for temperature in (0.8, 0.9, 1.0)
@@ -166,7 +166,6 @@ class Corpus:
             heard["coded"].append(judge.hear(recode(case.end, codec)))
             heard["real"].append(judge.hear(case.end))
             on_case()
-        # In these, words were not listened for.
         heard["other voice"] = [others[index % len(others)] for index in range(len(self.cases))]
         self.bounds = {name: self.describe(stretches, seed=seed) for name, stretches in heard.items()}
 
@@ -259,8 +258,8 @@ def print_result(result: dict[str, Any], corpora: Sequence[Corpus], console: Con
         table = Table("", *columns, box=None)
         low, high = figures["sure_words_interval"]
         rows = {
-            "sure words/s": [f"{column['sure_words_per_second']:.2f}" for column in columns.values()],
-            "likely words/s": [f"{column['likely_words_per_second']:.2f}" for column in columns.values()],
+            "sure words/s": [_shown(column.get("sure_words_per_second")) for column in columns.values()],
+            "likely words/s": [_shown(column.get("likely_words_per_second")) for column in columns.values()],
             "own likeness": [f"{column['own_likeness']:.2f}" for column in columns.values()],
             "likeness to others": [f"{column['other_likeness']:.2f}" for column in columns.values()],
             "own voice nearest": [f"{column['own_is_nearest_share']:.0%}" for column in columns.values()],
@@ -277,6 +276,10 @@ def print_result(result: dict[str, Any], corpora: Sequence[Corpus], console: Con
         is_met = "met" if share >= LEAST_SHARE_OF_WORDS else "missed"
         console.print(f"sure words {low:.2f} to {high:.2f} a second; {share:.0%} of real speech, aim 50 %: {is_met}")
         console.print(", ".join(f"{name} {kept:.0%}" for name, kept in figures["promises_kept"].items()))
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def print_sweep(results: Sequence[dict[str, Any]], console: Console) -> None:
