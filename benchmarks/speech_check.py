@@ -47,7 +47,7 @@ from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.metrics import PROSODY, longest_hold_seconds
 from adaptgen.domains.speech.sound import SUFFIXES, loudness, open_sound, read_mono, resample
-from adaptgen.errors import InputFileError
+from adaptgen.errors import InputFileError, UsageError
 from adaptgen.generation import generate
 from adaptgen.sampling import Sampling
 
@@ -56,7 +56,6 @@ PROMPT_SECONDS, NEW_SECONDS = 2.0, 3.0
 SHORTEST_SECONDS = 1.0
 """Of a recording that says something of a voice."""
 LEAST_SHARE_OF_WORDS = 0.5
-LEAST_WORDS_PER_SECOND = 0.01
 LARGEST_LOUDNESS_CHANGE_DB = 6.0
 SILENCE, FULL_SCALE = 1e-3, 0.999
 LONGEST_HOLD_SECONDS = 1.0
@@ -168,6 +167,10 @@ class Corpus:
             on_case()
         heard["other voice"] = [others[index % len(others)] for index in range(len(self.cases))]
         self.bounds = {name: self.describe(stretches, seed=seed) for name, stretches in heard.items()}
+        if not self.bounds["real"]["sure_words_per_second"]:
+            raise UsageError(
+                f"no word is heard for sure in {len(self.cases)} recordings of {self.name}", "Give more with --prompts"
+            )
 
 
 def check(
@@ -198,8 +201,8 @@ def check(
 
 
 def _share(figures: dict[str, Any], real: dict[str, Any]) -> float:
-    """Sure words for each of real speech; too few recordings may have none."""
-    return figures["sure_words_per_second"] / max(real["sure_words_per_second"], LEAST_WORDS_PER_SECOND)
+    """Sure words for each of real speech."""
+    return figures["sure_words_per_second"] / real["sure_words_per_second"]
 
 
 def distance(figures: dict[str, Any], real: dict[str, Any]) -> float:
