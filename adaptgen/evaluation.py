@@ -23,6 +23,7 @@ __all__ = [
     "DocumentScore",
     "Estimate",
     "bits_per_unit",
+    "bits_per_unit_by_stream",
     "nats_per_token",
     "paired_difference",
     "score_documents",
@@ -41,11 +42,13 @@ class DocumentScore:
         nats: negative log-likelihood of its tokens, the first frame given.
         num_tokens: how many tokens that is, over all streams.
         num_units: units in the document: notes, seconds, characters.
+        stream_nats: what of `nats` each stream of tokens costs; empty where that was not kept.
     """
 
     nats: float
     num_tokens: int
     num_units: float
+    stream_nats: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,30 +86,27 @@ def score_documents(
         One score per document, in their order.
     """
     assert not model.training, "dropout would change the scores"
-    nats = np.zeros(len(documents))
+    nats = np.zeros((len(documents), len(model.vocab_sizes)))
     longest_first = sorted(range(len(documents)), key=lambda index: -documents[index].shape[1])
     for start in range(0, len(documents), batch_size):
         chosen = longest_first[start : start + batch_size]
         batch = [torch.from_numpy(np.asarray(documents[index], dtype=np.int64)) for index in chosen]
         nats[chosen] = _score_batch(model, batch, piece_frames=piece_frames, on_progress=on_progress)
-    return [
-        DocumentScore(nats=float(value), num_tokens=_num_scored(document), num_units=tokenizer.count_units(document))
-        for value, document in zip(nats, documents, strict=True)
-    ]
+    return [_score(*scored, tokenizer) for scored in zip(nats, documents, strict=True)]
 
 
 @torch.no_grad()
 def _score_batch(
     model: Transformer, documents: list[Tensor], *, piece_frames: int, on_progress: Callable[[int], None]
 ) -> np.ndarray:
-    """Nats of documents `[K, T]`, the first the longest. What pads the others comes after them, unseen."""
+    """Nats `[documents, K]` of documents `[K, T]`, the first the longest. What pads the others comes after them."""
     lengths = torch.tensor([document.shape[1] for document in documents])
     tokens = torch.zeros(len(documents), *documents[0].shape, dtype=torch.int64)
     for row, document in zip(tokens, documents, strict=True):
         row[:, : document.shape[1]] = document
     device = next(model.parameters()).device
     cache = model.new_cache(len(documents))
-    nats = torch.zeros(len(documents), dtype=torch.float64)
+    nats = torch.zeros(tokens.shape[:2], dtype=torch.float64)
     for start in range(0, tokens.shape[2] - 1, piece_frames):
         stop = min(start + piece_frames, tokens.shape[2] - 1)
         targets = tokens[:, :, start + 1 : stop + 1]
@@ -114,30 +114,40 @@ def _score_batch(
         logits = model(tokens[:, :, start:stop].to(device), cache).float()
         picked = logits.gather(3, targets.to(device).unsqueeze(3)).squeeze(3)
         costs = (logits.logsumexp(dim=3) - picked).cpu().double()
-        nats += costs.where(is_real, 0.0).sum(dim=(1, 2))
+        nats += costs.where(is_real, 0.0).sum(dim=2)
         on_progress(int(is_real.sum()))
     return nats.numpy()
 
 
-def _num_scored(document: np.ndarray) -> int:
-    return document.shape[0] * (document.shape[1] - 1)
+def _score(stream_nats: np.ndarray, document: np.ndarray, tokenizer: Tokenizer) -> DocumentScore:
+    return DocumentScore(
+        nats=float(stream_nats.sum()),
+        num_tokens=document.shape[0] * (document.shape[1] - 1),
+        num_units=tokenizer.count_units(document),
+        stream_nats=tuple(stream_nats.tolist()),
+    )
 
 
-def score_with_ngrams(ngrams: NgramModel, documents: Sequence[np.ndarray], tokenizer: Tokenizer) -> list[DocumentScore]:
-    """Like `score_documents`, for an n-gram model and documents of one stream."""
-    return [
-        DocumentScore(
-            nats=float(ngrams.score(document[0]).sum()),
-            num_tokens=_num_scored(document),
-            num_units=tokenizer.count_units(document),
-        )
-        for document in documents
-    ]
+def score_with_ngrams(
+    ngrams: Sequence[NgramModel], documents: Sequence[np.ndarray], tokenizer: Tokenizer
+) -> list[DocumentScore]:
+    """Like `score_documents`, for n-gram models, one of each stream, each of which sees that stream alone."""
+    scores = []
+    for document in documents:
+        nats = [model.score(stream).sum() for model, stream in zip(ngrams, document, strict=True)]
+        scores.append(_score(np.array(nats), document, tokenizer))
+    return scores
 
 
 def bits_per_unit(scores: Sequence[DocumentScore], *, seed: int = 0) -> Estimate:
     """Bits of all documents by units of all documents, with an interval as of `_ratio_of_sums`."""
     return _ratio_of_sums(_bits(scores), _units(scores), seed=seed)
+
+
+def bits_per_unit_by_stream(scores: Sequence[DocumentScore], *, seed: int = 0) -> list[Estimate]:
+    """Bits per unit of each stream of tokens; their values add up to that of `bits_per_unit`."""
+    streams = np.array([score.stream_nats for score in scores]).T / math.log(2)
+    return [_ratio_of_sums(bits, _units(scores), seed=seed) for bits in streams]
 
 
 def nats_per_token(scores: Sequence[DocumentScore], *, seed: int = 0) -> Estimate:

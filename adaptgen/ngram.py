@@ -58,15 +58,15 @@ class NgramModel:
     Args:
         documents: token rows int `[T]`, each beginning with the begin token, which is never predicted.
         vocab_size: number of tokens.
-        order: how many tokens of the past a token depends on: 1 is a bigram model.
+        order: how many tokens of the past a token depends on: 1 is a bigram model, 0 knows how frequent tokens are.
     """
 
     def __init__(self, documents: Iterable[np.ndarray], vocab_size: int, *, order: int) -> None:
-        assert order >= 1
+        assert order >= 0
         self.vocab_size, self.order = vocab_size, order
-        # One more symbol stands before documents, so that each token has a full context.
+        # One more symbol stands before documents, so that each token has a full context, and none crosses their ends.
         self._base = vocab_size + 1
-        padding = np.full(order, vocab_size)
+        padding = np.full(max(1, order), vocab_size)
         rows = [part for document in documents for part in (padding, document)]
         tokens = np.concatenate(rows).astype(np.int64)
         is_predicted = np.concatenate([[False], (tokens[1:] < vocab_size) & (tokens[:-1] < vocab_size)])

@@ -63,7 +63,7 @@ def score_corpus(
     rows = [document[0] for document in train.documents()]
     for name, order in MARKOV_ORDERS.items():
         ngrams = NgramModel(rows, tokenizer.vocab_sizes[0], order=order)
-        models[name] = summarize(score_with_ngrams(ngrams, documents, tokenizer), seed=seed)
+        models[name] = summarize(score_with_ngrams([ngrams], documents, tokenizer), seed=seed)
     return {
         "documents": len(scores),
         "notes": sum(score.num_units for score in scores),

@@ -93,7 +93,7 @@ def main(
         seconds = time.perf_counter() - started
         rows = [document[0] for document in domain.read_documents(train, as_bytes, is_training=True)]
         markov = score_with_ngrams(
-            NgramModel(rows, as_bytes.vocab_sizes[0], order=MARKOV_ORDER),
+            [NgramModel(rows, as_bytes.vocab_sizes[0], order=MARKOV_ORDER)],
             domain.read_documents(test, as_bytes, is_training=False),
             as_bytes,
         )

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptgen.config import ModelConfig
-from adaptgen.evaluation import DocumentScore, bits_per_unit, paired_difference, score_documents, score_with_ngrams
+from adaptgen.evaluation import (
+    DocumentScore,
+    bits_per_unit,
+    bits_per_unit_by_stream,
+    paired_difference,
+    score_documents,
+    score_with_ngrams,
+)
 from adaptgen.model import Transformer
 from adaptgen.ngram import NgramModel
 
@@ -38,13 +45,13 @@ def random_documents(vocab_sizes: tuple[int, ...], lengths: list[int]) -> list[n
 
 
 @torch.no_grad()
-def nats_by_hand(model: Transformer, document: np.ndarray) -> float:
-    """Each frame predicted from its past alone, which is given whole and without a cache."""
-    tokens, nats = torch.from_numpy(document)[None], 0.0
+def nats_by_hand(model: Transformer, document: np.ndarray) -> list[float]:
+    """Nats of each stream, each frame predicted from its past alone, which is given whole and without a cache."""
+    tokens, nats = torch.from_numpy(document)[None], [0.0] * len(document)
     for frame in range(1, tokens.shape[2]):
         log_probabilities = model(tokens[:, :, :frame])[0, :, -1].log_softmax(dim=-1)
         for stream in range(tokens.shape[1]):
-            nats -= float(log_probabilities[stream, tokens[0, stream, frame]])
+            nats[stream] -= float(log_probabilities[stream, tokens[0, stream, frame]])
     return nats
 
 
@@ -59,7 +66,9 @@ class TestScoreDocuments:
         documents = random_documents(vocab_sizes, [5, 31, 1, 12, 2, 31, 7])
         scores = score_documents(model, documents, TOKENIZER, batch_size=batch_size, piece_frames=piece_frames)
         for score, document in zip(scores, documents, strict=True):
-            assert score.nats == pytest.approx(nats_by_hand(model, document), abs=1e-4)
+            expected = nats_by_hand(model, document)
+            assert score.stream_nats == pytest.approx(expected, abs=1e-4)
+            assert score.nats == pytest.approx(sum(expected), abs=1e-4)
             assert score.num_tokens == len(vocab_sizes) * (document.shape[1] - 1)
             assert score.num_units == int((document[0] == 1).sum())
 
@@ -132,6 +141,17 @@ class TestBitsPerUnit:
         assert bits_per_unit(scores, seed=3) == bits_per_unit(scores, seed=3)
         assert bits_per_unit(scores, seed=3) != bits_per_unit(scores, seed=4)
 
+    def test_streams_add_up_to_the_whole(self) -> None:
+        rng = np.random.default_rng(0)
+        scores = [
+            DocumentScore(nats=sum(nats), num_tokens=30, num_units=units, stream_nats=tuple(nats))
+            for nats, units in zip(rng.uniform(1, 9, size=(6, 3)).tolist(), (1, 2, 0, 4, 5, 1), strict=True)
+        ]
+        streams = bits_per_unit_by_stream(scores)
+        assert len(streams) == 3
+        assert sum(stream.value for stream in streams) == pytest.approx(bits_per_unit(scores).value)
+        assert all(stream.low < stream.value < stream.high for stream in streams)
+
     def test_documents_without_units_count_with_their_bits(self) -> None:
         scores = [
             DocumentScore(nats=4 * math.log(2), num_tokens=4, num_units=2),
@@ -164,7 +184,7 @@ def probability_by_hand(
             for length in range(1, order + 2):
                 raw[length][tuple(padded[position - length + 1 : position + 1])] += 1
     probability = 1 / vocab_size
-    context = ((vocab_size,) * order + context)[-order:]
+    context = ((vocab_size,) * order + context)[len(context) :]
     for length in range(1, order + 2):
         counts = raw[length] if length == order + 1 else Counter(ngram[1:] for ngram in raw[length + 1])
         n = {k: max(1, list(counts.values()).count(k)) for k in range(1, 5)}
@@ -181,7 +201,7 @@ def probability_by_hand(
 
 
 class TestNgramModel:
-    @pytest.mark.parametrize("order", [1, 2, 5])
+    @pytest.mark.parametrize("order", [0, 1, 2, 5])
     def test_equals_the_recursion_written_out(self, order: int) -> None:
         size = 6
         rows, tests = random_rows(size, [60, 45, 2, 1]), random_rows(size, [1, 2, 9, 20], seed=1)
@@ -195,7 +215,7 @@ class TestNgramModel:
 
     @settings(max_examples=30, deadline=None)
     @given(
-        order=st.integers(1, 5),
+        order=st.integers(0, 5),
         lengths=st.lists(st.integers(1, 80), min_size=1, max_size=4),
         context=st.lists(st.integers(1, 6), max_size=8),
     )
@@ -226,7 +246,7 @@ class TestNgramModel:
     def test_scores_of_documents(self) -> None:
         rows = random_rows(6, [40, 30])
         model = NgramModel(rows, 6, order=2)
-        scores = score_with_ngrams(model, [row[None] for row in rows], TOKENIZER)
+        scores = score_with_ngrams([model], [row[None] for row in rows], TOKENIZER)
         for score, row in zip(scores, rows, strict=True):
             assert score.nats == pytest.approx(model.score(row).sum())
             assert (score.num_tokens, score.num_units) == (len(row) - 1, int((row == 1).sum()))

@@ -205,7 +205,7 @@ def _predict_the_same(model: Checkpoint, other: Checkpoint) -> bool:
 def _figures(
     name: str, model: Checkpoint, scores: list[DocumentScore], first: list[DocumentScore] | None, *, seed: int
 ) -> dict[str, Any]:
-    from adaptgen.evaluation import bits_per_unit, nats_per_token, paired_difference
+    from adaptgen.evaluation import bits_per_unit, bits_per_unit_by_stream, nats_per_token, paired_difference
 
     nats = nats_per_token(scores, seed=seed)
     if not math.isfinite(nats.value):
@@ -220,6 +220,9 @@ def _figures(
         "perplexity": math.exp(min(nats.value, LARGEST_NATS)),
         f"bits_per_{model.tokenizer.unit_name}": _interval(bits_per_unit(scores, seed=seed)),
     }
+    by_stream = bits_per_unit_by_stream(scores, seed=seed)
+    if len(by_stream) > 1:
+        figures[f"bits_per_{model.tokenizer.unit_name}_by_codebook"] = [_interval(bits) for bits in by_stream]
     if first is not None:
         figures["difference_to_first"] = _interval(paired_difference(scores, first, seed=seed))
     return figures

@@ -53,7 +53,11 @@ def test_train_continue_tokenize_eval_inspect(adaptgen_here: Run, trained: str, 
     assert len(out.splitlines()[20].split()) == 10
     code, out, err = adaptgen_here("eval", "--checkpoint", trained, "--dataset", "speech", "--limit", 2, "--json")
     assert code == 0, err
-    assert 0 < json.loads(out)["models"][0]["bits_per_second"]["value"] < 3000
+    figures = json.loads(out)["models"][0]
+    assert 0 < figures["bits_per_second"]["value"] < 3000
+    of_codebooks = [bits["value"] for bits in figures["bits_per_second_by_codebook"]]
+    assert len(of_codebooks) == 10
+    assert sum(of_codebooks) == pytest.approx(figures["bits_per_second"]["value"])
     code, out, err = adaptgen_here("inspect", talk, "--checkpoint", trained, "--json")
     assert code == 0, err
     assert {"voiced", "unvoiced"} <= set(json.loads(out)["averages"]["by_kind"])
