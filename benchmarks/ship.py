@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = {
     "music": {"test": "score_music.json", "musical_check": "musical_check.json"},
     "text": {"test": "score_text.json", "words": "text_check.json"},
+    "speech": {"test": "score_speech.json", "speech_check": "speech_check.json", "codec": "score_codec.json"},
 }
 
 
