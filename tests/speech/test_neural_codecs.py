@@ -308,7 +308,9 @@ def test_damaged_weights_are_refused(folders: Folders, tmp_path: Path, name: str
 
 
 @pytest.fixture
-def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_packages(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("encodec_24khz", "mimi"):
+        folders(name)
     for package in ("encodec", "transformers"):
         monkeypatch.setitem(sys.modules, package, None)
 
