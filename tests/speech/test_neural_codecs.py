@@ -131,6 +131,7 @@ def test_both_packages_give_encodec_the_same_codes(
             assert np.allclose(sound, other, atol=1e-5 * np.abs(sound).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["encodec", "transformers"])
 def test_encodec_is_what_its_package_computes_at_each_rate(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, package: str
