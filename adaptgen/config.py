@@ -176,7 +176,7 @@ class DownloadConfig(Settings):
     licence: str
     """Shown before anything is fetched."""
     archives: tuple[ArchiveConfig, ...] = Field(min_length=1)
-    """Unpacked into one folder."""
+    """Each unpacked into a folder of its own; the splits' rule goes over all of them."""
     checksums: dict[str, Sha256] = {}
     """SHA-256 of unpacked files by name, for copies that come without their archive."""
     splits: SplitsConfig

@@ -24,7 +24,7 @@ app = typer.Typer(help="Turn recordings into codes and back, and score or fit th
 CodecName = Annotated[str | None, typer.Option("--codec", help="Its name; the domain's own if not given.")]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", metavar="FOLDER", help="Of the codec; those that ship if not given."),
+    typer.Option("--weights", metavar="FOLDER", help="Of the codec; those that ship or were published if not given."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Name of the result.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a result that exists.")]

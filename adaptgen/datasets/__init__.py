@@ -69,7 +69,7 @@ def find_dataset(
             unpacked = _unpack_all(archives, scratch / "unpacked", on_progress)
         else:
             names = " and ".join(archive.name for archive in config.archives)
-            unpacked = Unpacked(source, str(source), f"Put {names} there, or what comes out of it")
+            unpacked = Unpacked((source,), str(source), f"Put {names} there, or what comes out of it")
         parts = find_parts(unpacked, config.splits)
         _check_sums(parts, config.checksums)
         made = scratch / "made"
@@ -133,11 +133,12 @@ def _report_digests(config: DownloadConfig, archives: list[Path], on_message: Ca
 
 
 def _unpack_all(archives: list[Path], folder: Path, on_progress: Progress) -> Unpacked:
-    folder.mkdir()
-    for path in archives:
-        unpack(path, folder, on_progress=_named(f"Unpacking {path.name}", on_progress))
+    folders = tuple(folder / str(number) for number in range(len(archives)))
+    for path, own in zip(archives, folders, strict=True):
+        own.mkdir(parents=True)
+        unpack(path, own, on_progress=_named(f"Unpacking {path.name}", on_progress))
     names = " and ".join(path.name for path in archives)
-    return Unpacked(folder, names, "It is not what the recipe describes; get another")
+    return Unpacked(folders, names, "It is not what the recipe describes; get another")
 
 
 def _check_sums(parts: list[Part], checksums: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from adaptgen.config import CutConfig, FilesConfig, SplitsConfig, TableConfig
@@ -33,19 +34,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What an archive held, and what to say where that is not what it should be."""
+    """What archives held, and what to say where that is not what it should be."""
 
-    folder: Path
+    folders: tuple[Path, ...]
+    """One of each archive, since several may hold a README of the same name; or that of a copy."""
     origin: str
     """Where it comes from."""
     remedy: str
+
+    def name_of(self, path: Path) -> str:
+        """Of a file in one of the folders, below that, with slashes."""
+        folder = next(folder for folder in self.folders if path.is_relative_to(folder))
+        return path.relative_to(folder).as_posix()
 
 
 def find_parts(unpacked: Unpacked, splits: SplitsConfig) -> list[Part]:
     """What the splits consist of.
 
     Raises:
-        InputFileError: a file that the rule names is missing, or is not as it says.
+        InputFileError: a file that the rule names is missing, is there twice, or is not as it says.
     """
     if splits.cut is not None:
         parts = _cut(unpacked, splits.cut)
@@ -54,7 +61,11 @@ def find_parts(unpacked: Unpacked, splits: SplitsConfig) -> list[Part]:
     else:
         assert splits.table is not None, "the schema allows no other"
         parts = _table(unpacked, splits.table)
-    return sorted(parts, key=lambda part: (SPLITS.index(part.split), part.name))
+    parts.sort(key=lambda part: (SPLITS.index(part.split), part.name))
+    for part, after in pairwise(parts):
+        if (part.split, part.name) == (after.split, after.name):
+            raise InputFileError(f"{unpacked.origin} hold {part.name} twice", unpacked.remedy)
+    return parts
 
 
 def write_parts(
@@ -109,7 +120,7 @@ def _cut(unpacked: Unpacked, rule: CutConfig) -> list[Part]:
 def _files(unpacked: Unpacked, rule: FilesConfig) -> list[Part]:
     parts = []
     for split, pattern in zip(SPLITS, (rule.train, rule.validation, rule.test), strict=True):
-        parts += [Part(split, path.relative_to(unpacked.folder).as_posix(), path) for path in _find(unpacked, pattern)]
+        parts += [Part(split, unpacked.name_of(path), path) for path in _find(unpacked, pattern)]
     return parts
 
 
@@ -140,7 +151,7 @@ def _table(unpacked: Unpacked, rule: TableConfig) -> list[Part]:
 
 
 def _find(unpacked: Unpacked, pattern: str) -> list[Path]:
-    found = sorted(path for path in unpacked.folder.glob(pattern) if path.is_file())
+    found = sorted(path for folder in unpacked.folders for path in folder.glob(pattern) if path.is_file())
     if not found:
         raise InputFileError(f"{unpacked.origin} holds no file {pattern.removeprefix('**/')}", unpacked.remedy)
     return found
@@ -149,7 +160,7 @@ def _find(unpacked: Unpacked, pattern: str) -> list[Path]:
 def _find_one(unpacked: Unpacked, pattern: str) -> Path:
     found = _find(unpacked, pattern)
     if len(found) > 1:
-        names = " and ".join(path.relative_to(unpacked.folder).as_posix() for path in found[:2])
+        names = " and ".join(unpacked.name_of(path) for path in found[:2])
         raise InputFileError(f"{unpacked.origin} holds both {names}", "Leave one of them there")
     return found[0]
 

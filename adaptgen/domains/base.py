@@ -203,7 +203,8 @@ class Prompt(ABC):
 class CodecTools(ABC):
     """What `adaptgen codec` does, for a domain whose tokens are codes of a codec.
 
-    A codec is given by its name and the folder of its weights, each None for what comes with adaptgen.
+    A codec is given by its name, None for the one that comes with adaptgen, and the folder of its weights, None for
+    those that come with adaptgen or were published.
     """
 
     @abstractmethod

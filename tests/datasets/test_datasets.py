@@ -6,9 +6,11 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import pytest
+import soundfile
 from stand_ins import FileServer, archive_of, zip_of
 
 from adaptgen.config import DownloadConfig, load_recipe
@@ -35,6 +37,21 @@ MAESTRO = {
     **{f"maestro-v3.0.0/{name}.midi": name.encode() for name in ("2018/one", "2004/one", "2004/two", "2004/three")},
 }
 
+LIBRISPEECH = {
+    part: {
+        **{f"LibriSpeech/{part}/{name}.flac": name.encode() for name in names},
+        f"LibriSpeech/{part}/{Path(names[0]).parent}/{Path(names[0]).parent.name}.trans.txt": b"19-198-0000 NORTHANGER",
+        # Each archive has these, and nobody says that they are the same.
+        "LibriSpeech/README.TXT": part.encode(),
+        "LibriSpeech/SPEAKERS.TXT": b"; ID | SEX",
+    }
+    for part, names in {
+        "train-clean-100": ["19/198/19-198-0000", "26/495/26-495-0000"],
+        "dev-clean": ["84/121123/84-121123-0000"],
+        "test-clean": ["61/70968/61-70968-0000"],
+    }.items()
+}
+
 
 def published(name: str, server: FileServer, files: dict[str, bytes], **changes: object) -> DownloadConfig:
     """What the shipped recipe says, of a small archive of the same layout."""
@@ -47,6 +64,25 @@ def published(name: str, server: FileServer, files: dict[str, bytes], **changes:
 def text8(server: FileServer, content: bytes = TEXT8, **changes: object) -> DownloadConfig:
     splits = {"cut": {"file": "**/text8", **SIZES}, "suffix": ".txt", "train_piece_bytes": 400}
     return published("text8", server, {"text8": content}, splits=splits, **changes)
+
+
+def tape_of(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as packed:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            packed.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+def librispeech(server: FileServer, parts: dict[str, dict[str, bytes]]) -> DownloadConfig:
+    """What the shipped recipe says, of three small archives of the same layout and names."""
+    download = load_recipe(find_recipe("benchmarks/librispeech")).data.download
+    archives = [
+        server.offer(archive.name, tape_of(parts[archive.name.partition(".")[0]])) for archive in download.archives
+    ]
+    return DownloadConfig.model_validate(download.model_dump() | {"archives": [one.model_dump() for one in archives]})
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -96,31 +132,55 @@ def test_a_table_says_the_split_of_each_file(server: FileServer) -> None:
     }
 
 
-def test_several_tape_archives_need_a_recipe_only(server: FileServer) -> None:
-    archives = []
-    for split in ("train-clean-100", "dev-clean", "test-clean"):
-        content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode="w:gz") as packed:
-            member = tarfile.TarInfo(f"LibriSpeech/{split}/19/198/19-198-0000.flac")
-            member.size = len(split)
-            packed.addfile(member, io.BytesIO(split.encode()))
-        archives.append(server.offer(f"{split}.tar.gz", content.getvalue()))
-    pattern = "LibriSpeech/{}/**/*.flac"
-    config = DownloadConfig.model_validate(
-        {
-            "licence": "CC BY 4.0",
-            "archives": [archive.model_dump() for archive in archives],
-            "splits": {
-                "files": {
-                    "train": pattern.format("train-clean-100"),
-                    "validation": pattern.format("dev-clean"),
-                    "test": pattern.format("test-clean"),
-                }
-            },
-        }
-    )
-    found = files_of(find_dataset(config, name="speech"))
-    assert sorted(found.values()) == [b"dev-clean", b"test-clean", b"train-clean-100"]
+@pytest.mark.parametrize("how", ["network", "archives", "contents"])
+def test_archives_that_hold_the_same_readme_are_several_splits(server: FileServer, tmp_path: Path, how: str) -> None:
+    config, source = librispeech(server, LIBRISPEECH), None
+    if how == "archives":
+        server.stop()
+        source = unpacked(server.files, tmp_path / "source")
+    elif how == "contents":
+        server.stop()
+        source = tmp_path / "source"
+        for files in LIBRISPEECH.values():
+            unpacked(files, source)
+    found = files_of(find_dataset(config, name="librispeech", source=source))
+    assert found == {
+        f"{folder}/{name}": content
+        for folder, files in zip(("train", "validation", "test"), LIBRISPEECH.values(), strict=True)
+        for name, content in files.items()
+        if name.endswith(".flac")
+    }
+
+
+def test_one_wrong_archive_of_several_is_refused(server: FileServer, cache: Path) -> None:
+    config = librispeech(server, LIBRISPEECH)
+    server.files["dev-clean.tar.gz"] = server.files["dev-clean.tar.gz"][::-1]
+    message = error_of(config)
+    assert "dev-clean.tar.gz.partial has the SHA-256 " in message
+    assert f"not {config.archives[1].sha256}, and was removed" in message
+    assert [path.name for path in cache.rglob("*.tar.gz*")] == ["train-clean-100.tar.gz"]
+
+
+def test_what_came_of_several_archives_before_a_cut_is_kept(server: FileServer, cache: Path) -> None:
+    config = librispeech(server, LIBRISPEECH)
+    server.cuts = [None, 40, 0]
+    assert "dev-clean.tar.gz stopped after 40 of " in error_of(config)
+    server.cuts, server.ranges = [None], []
+    assert len(files_of(find_dataset(config, name="librispeech"))) == 4
+    assert server.ranges == ["bytes=40-", None]
+    server.stop()
+    assert find_dataset(config, name="librispeech").is_dir()
+
+
+def test_a_file_that_two_archives_hold_is_refused(server: FileServer) -> None:
+    again = {"train-clean-100": LIBRISPEECH["dev-clean"], **dict(list(LIBRISPEECH.items())[1:])}
+    config = librispeech(server, again)
+    splits = {
+        "files": {"train": "**/*.flac", "validation": "**/dev-clean/**/*.flac", "test": "**/test-clean/**/*.flac"}
+    }
+    config = DownloadConfig.model_validate(config.model_dump() | {"splits": splits})
+    message = error_of(config)
+    assert "hold LibriSpeech/dev-clean/84/121123/84-121123-0000.flac twice. It is not what the recipe" in message
 
 
 def test_the_second_run_touches_no_network(server: FileServer, cache: Path) -> None:
@@ -362,6 +422,49 @@ def test_songs_are_trained_on_and_measured_by_the_table(
     assert json.loads(out)["documents"] == 1
 
 
+def test_speech_is_fetched_trained_on_and_measured(adaptgen_here: Adaptgen, server: FileServer, tmp_path: Path) -> None:
+    examples = Path(__file__).parents[2] / "examples" / "speech"
+    speech = {
+        part: {
+            name: flac_of(path) if name.endswith(".flac") else content
+            for (name, content), path in zip(files.items(), cycle(sorted((examples / split).glob("*.ogg"))))
+        }
+        for (part, files), split in zip(LIBRISPEECH.items(), ("train", "validation", "test"), strict=True)
+    }
+    archives = librispeech(server, speech).archives
+    about = [
+        f"--set=data.download.archives.{index}.{key}={value}"
+        for index, archive in enumerate(archives)
+        for key, value in archive.model_dump().items()
+    ]
+    # EnCodec's weights are elsewhere; its own tests stand for it.
+    recipe = ["benchmarks/librispeech", "--set=tokenizer.codec=source_filter", *about, *TINY]
+    code, out, err = adaptgen_here("train", *recipe)
+    assert code == 0, err
+    assert "Licence: CC BY 4.0; Panayotov et al." in out
+    assert "librispeech: " in out
+    assert "4 files from" in out
+    server.stop()
+    arguments = ("eval", "--dataset", "runs/librispeech/recipe.yaml", "--checkpoint", "runs/librispeech/best", "--json")
+    code, out, err = adaptgen_here(*arguments)
+    assert code == 0, err
+    assert (json.loads(out)["documents"], json.loads(out)["unit"]) == (1, "second")
+    source = tmp_path / "copy"
+    for files in speech.values():
+        unpacked(files, source)
+    arguments = ("eval", "--dataset", "librispeech", "--source", source, "--checkpoint", "runs/librispeech/best")
+    code, again, err = adaptgen_here(*arguments, "--json")
+    assert code == 0, err
+    assert json.loads(again)["models"] == json.loads(out)["models"]
+
+
+def flac_of(path: Path) -> bytes:
+    samples, rate = soundfile.read(path, dtype="int16")
+    content = io.BytesIO()
+    soundfile.write(content, samples, rate, format="FLAC")
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
@@ -376,7 +479,11 @@ def test_songs_are_trained_on_and_measured_by_the_table(
         (("eval", "--dataset", "music", "--source", "."), 2, "--source is a copy of published data"),
         (("eval", "--checkpoint", "music", "--source", "."), 2, "--source is a copy of published data"),
         (("eval", "--dataset", "maestro", "--source", "nowhere"), 1, "there is no folder nowhere"),
-        (("eval", "--dataset", "maestr"), 2, "Give one of music, text, maestro, text8, wikitext103, or a recipe"),
+        (
+            ("eval", "--dataset", "maestr"),
+            2,
+            "Give one of music, speech, text, librispeech, maestro, text8, wikitext103, or a recipe",
+        ),
         (("train", "benchmarks/text8", "--set=data.download.archives.0.size=9"), 1, "did you mean 'size_bytes'?"),
         (
             ("train", "benchmarks/text8", "--set=data.download.archives.0.url=file:///etc/passwd"),

@@ -67,8 +67,12 @@ class Codec(ABC):
 
     @classmethod
     @abstractmethod
-    def shipped_weights(cls) -> Path | None:
-        """The folder of the weights that come with adaptgen, if they do."""
+    def find_weights(cls) -> Path:
+        """The folder of the weights that are taken where none are named: what comes with adaptgen, or was published.
+
+        Raises:
+            DownloadError: they have to be fetched, and cannot be.
+        """
 
     def pitch_hz(self, codes: np.ndarray) -> np.ndarray:
         """float `[T]`: the pitch of each frame of codes `[K, T]`, where the codes tell; NaN where they do not."""

@@ -1,137 +1,145 @@
 """EnCodec at 24 kHz: 75 frames a second of up to 32 codes, for any sound.
 
-Source: Défossez et al., "High Fidelity Neural Audio Compression", arXiv:2210.13438, by the `encodec` package. Its
-published weights do not come with adaptgen; they are read from a folder, as safetensors.
+1.5, 3, 6 and 12 kbit/s are its first 2, 4, 8 and 16 streams. Source: Défossez et al., "High Fidelity Neural Audio
+Compression", arXiv:2210.13438, by the package `encodec` or, where that is missing, by `transformers`: the same
+computation on the same weights.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
+import re
 import sys
 import types
 import warnings
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch import Tensor
 
-from adaptgen.domains.speech.codec import Codec
+from adaptgen.domains.speech.hub import WEIGHTS, read_model
+from adaptgen.domains.speech.neural import NeuralCodec
 from adaptgen.errors import CheckpointError, UsageError
 
 __all__ = ["EncodecCodec"]
 
-FILE_NAME = "encodec_24khz.safetensors"
-SAMPLE_RATE_HZ = 24_000
-NUM_CODEBOOKS, BOOK_SIZE = 32, 1024
 BANDWIDTHS_KBPS = [1.5, 3.0, 6.0, 12.0, 24.0]
-PIECE_FRAMES, CONTEXT_FRAMES = 1500, 150
-"""Long sound is taken in pieces of 20 s, each with two seconds of what comes before it, so that memory is bounded;
-the network has seen nearly all that counts by then."""
+NUM_CODEBOOKS, BOOK_SIZE, FRAME_SAMPLES = 32, 1024, 320
 STANDS_FOR_TORCHAUDIO = "torchaudio"
+# Without what it depends on: that is torch and numpy, which are here, and torchaudio, which is not needed and in its
+# Linux build cannot be imported beside a torch for CPUs.
+COMMAND = "pip install --no-deps encodec==0.1.1 einops"
+RENAMINGS = (
+    (r"^(en|de)coder\.model\.", r"\1coder.layers."),
+    (r"\.conv(tr)?\.conv(tr)?\.", ".conv."),
+    (r"^quantizer\.vq\.(layers\.\d+)\._codebook\.", r"quantizer.\1.codebook."),
+)
+"""From the names of tensors in `encodec` to those on the hub."""
+OLDER_NAMES = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+"""Of what weight normalisation keeps, in files written by and for an older torch, and what they are now."""
 
 
-class EncodecCodec(Codec):
-    """The causal mono model.
-
-    Args:
-        model: an `encodec.EncodecModel` of 24 kHz with its weights.
-    """
+class EncodecCodec(NeuralCodec):
+    """The causal mono model, of either package."""
 
     name = "encodec_24khz"
-    sample_rate_hz = SAMPLE_RATE_HZ
-    frame_samples = 320
-    codebook_sizes = (BOOK_SIZE,) * NUM_CODEBOOKS
+    sample_rate_hz = 24_000
+    repository = "facebook/encodec_24khz"
+    model_type = "encodec"
+    expected: ClassVar = {
+        "audio_channels": 1,
+        "normalize": False,
+        "use_causal_conv": True,
+        "norm_type": "weight_norm",
+        "pad_mode": "reflect",
+        "upsampling_ratios": [8, 5, 4, 2],
+        "codebook_size": BOOK_SIZE,
+    }
+    # 20 s, and 2 s before: the network has seen nearly all that counts by then. What comes after, it never sees.
+    piece_frames, frames_before, frames_after = 1500, 150, 0
 
-    def __init__(self, model: Any) -> None:
-        self.model = model.eval()
+    def _codes(self, samples: Tensor) -> Tensor:
+        return self._quantizer.encode(self.model.encoder(samples))[:, 0]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.name.encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return f"{self.name}-{digest.hexdigest()[:16]}"
+    def _sound(self, codes: Tensor) -> Tensor:
+        return self.model.decoder(self._quantizer.decode(codes[:, None]))[0, 0]
 
-    def encode(self, samples: np.ndarray) -> np.ndarray:
-        lacking = -len(samples) % self.frame_samples
-        padded = np.concatenate([samples.astype(np.float32), np.zeros(lacking, dtype=np.float32)])
-        pieces = []
-        for start in range(0, len(padded) // self.frame_samples, PIECE_FRAMES):
-            first = max(0, start - CONTEXT_FRAMES)
-            part = padded[first * self.frame_samples : (start + PIECE_FRAMES) * self.frame_samples]
-            with torch.inference_mode():
-                embedding = self.model.encoder(torch.from_numpy(part)[None, None])
-                codes = self.model.quantizer.encode(embedding, self.model.frame_rate, BANDWIDTHS_KBPS[-1])
-            pieces.append(codes[:, 0, start - first :].numpy())
-        return np.ascontiguousarray(np.concatenate(pieces, axis=1))
-
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        pieces = []
-        for start in range(0, codes.shape[1], PIECE_FRAMES):
-            first = max(0, start - CONTEXT_FRAMES)
-            part = torch.from_numpy(np.ascontiguousarray(codes[:, first : start + PIECE_FRAMES]))[:, None]
-            with torch.inference_mode():
-                sound = self.model.decoder(self.model.quantizer.decode(part))[0, 0]
-            length = part.shape[2] * self.frame_samples
-            pieces.append(sound[(start - first) * self.frame_samples : length].numpy())
-        return np.concatenate(pieces)
-
-    def save(self, folder: Path) -> None:
-        save_file({name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}, folder / FILE_NAME)
+    @property
+    def _quantizer(self) -> Any:
+        return getattr(self.model.quantizer, "vq", self.model.quantizer)
 
     @classmethod
-    def load(cls, folder: Path) -> EncodecCodec:
-        path = folder / FILE_NAME
-        model = new_model()
+    def _read(cls, folder: Path) -> EncodecCodec:
         try:
-            state = load_file(path)
-            model.load_state_dict(state)
-        except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{path} cannot be used: {reason}", "Put EnCodec's weights there") from None
-        return cls(model)
+            package = _import_encodec()
+        except UsageError as missing:
+            try:
+                model = read_model("EncodecModel", folder)
+            except UsageError as also_missing:
+                problem = f"the codec {cls.name} needs encodec or transformers: {missing.problem}"
+                raise UsageError(f"{problem}, and {also_missing.problem}", missing.remedy) from None
+        else:
+            model = _read_package_model(package, folder)
+        return cls(model, folder, frame_samples=FRAME_SAMPLES, codebook_sizes=(BOOK_SIZE,) * NUM_CODEBOOKS)
 
-    @classmethod
-    def shipped_weights(cls) -> None:
-        return None
 
-
-def new_model() -> Any:
-    """An `encodec.EncodecModel` of 24 kHz with random weights.
+def _read_package_model(package: types.ModuleType, folder: Path) -> Any:
+    """An `encodec.EncodecModel` with the weights of a folder of the hub.
 
     Raises:
-        UsageError: the package is not installed, or cannot be imported.
+        CheckpointError: they are damaged, or of another network.
     """
-    module = _import_encodec()
     with warnings.catch_warnings():
         # It uses what PyTorch calls outdated by now.
         warnings.simplefilter("ignore", FutureWarning)
-        return module.EncodecModel._get_model(
-            BANDWIDTHS_KBPS, SAMPLE_RATE_HZ, 1, causal=True, model_norm="weight_norm", audio_normalize=False
-        )
+        model = package.EncodecModel._get_model(BANDWIDTHS_KBPS, EncodecCodec.sample_rate_hz, 1)
+    path, own = folder / WEIGHTS, model.state_dict()
+    try:
+        found = {_current_name(name): tensor for name, tensor in load_file(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be used: {error}", "Get it again") from None
+    names = {name: _current_name(_hub_name(name)) for name in own}
+    for name in sorted(found.keys() ^ set(names.values())):
+        problem = "has an unknown" if name in found else "lacks"
+        raise CheckpointError(f"{path} {problem} tensor {name!r}", "Get it again")
+    for name, tensor in own.items():
+        if found[names[name]].shape != tensor.shape:
+            raise CheckpointError(f"{path} has tensor {names[name]!r} of another shape", "Get it again")
+    model.load_state_dict({name: found[hub_name].to(torch.float32) for name, hub_name in names.items()})
+    return model.eval()
+
+
+def _hub_name(name: str) -> str:
+    """What the hub calls a tensor of the package."""
+    for pattern, replacement in RENAMINGS:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _current_name(name: str) -> str:
+    stem, _, last = name.rpartition(".")
+    return f"{stem}.{OLDER_NAMES.get(last, last)}"
 
 
 def _import_encodec() -> types.ModuleType:
-    """The package, whose import of torchaudio nothing here needs: where that fails, an empty module stands for it."""
+    """The package, whose import of torchaudio nothing here needs: where that fails, an empty module stands for it.
+
+    Raises:
+        UsageError: it is not installed, or cannot be imported.
+    """
     stands_in = False
     try:
         importlib.import_module(STANDS_FOR_TORCHAUDIO)
-    except (ImportError, OSError):
+    except (ImportError, OSError, RuntimeError):
         sys.modules[STANDS_FOR_TORCHAUDIO] = types.ModuleType(STANDS_FOR_TORCHAUDIO)
         stands_in = True
     try:
         return importlib.import_module("encodec")
     except (ImportError, OSError) as error:
-        raise UsageError(
-            f"the codec encodec_24khz needs the package encodec, which cannot be imported: {error}",
-            "pip install --no-deps encodec==0.1.1 einops",
-        ) from None
+        raise UsageError(f"the package encodec cannot be imported: {error}", COMMAND) from None
     finally:
         if stands_in:
             del sys.modules[STANDS_FOR_TORCHAUDIO]

@@ -140,7 +140,7 @@ class SourceFilterCodec(Codec):
         save_file(self._arrays(), folder / FILE_NAME, metadata=about)
 
     @classmethod
-    def shipped_weights(cls) -> Path:
+    def find_weights(cls) -> Path:
         return Path(__file__).parent
 
     @classmethod

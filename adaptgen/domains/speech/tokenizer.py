@@ -16,7 +16,7 @@ from adaptgen.domains.base import Tokenizer
 from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.codecs import CODECS, DEFAULT_CODEC, load_codec
 from adaptgen.domains.speech.envelope import log_envelope, mel_bands
-from adaptgen.errors import RecipeError, UsageError
+from adaptgen.errors import RecipeError
 
 __all__ = ["ABSENT", "NUM_SPECIAL", "SpeechTokenizer"]
 
@@ -128,11 +128,7 @@ class SpeechTokenizer(Tokenizer):
         weights = options.get("codec_weights")
         if not (weights is None or isinstance(weights, str)):
             raise RecipeError(f"tokenizer.codec_weights is {weights!r}", "Give the name of a folder")
-        try:
-            codec = load_codec(name, weights=None if weights is None else Path(weights).expanduser())
-        except UsageError as error:
-            raise RecipeError(f"tokenizer.codec: {error.problem}", "Set tokenizer.codec_weights") from None
-        return cls._of(codec, count)
+        return cls._of(load_codec(name, weights=None if weights is None else Path(weights).expanduser()), count)
 
     @classmethod
     def _of(cls, codec: Codec, count: int | None) -> SpeechTokenizer:
