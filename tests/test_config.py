@@ -14,6 +14,8 @@ from adaptgen.shipped import find_recipe, find_shipped, recipe_names, shipped_fo
 from adaptgen.training.corpus import find_data_folder
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").rglob("*.yaml"))
+NEEDS_THE_HUB = {"librispeech"}
+"""Their codec's weights are fetched."""
 
 
 def error_of(path: Path, *overrides: str) -> str:
@@ -25,8 +27,9 @@ def error_of(path: Path, *overrides: str) -> str:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_valid(path: Path) -> None:
     recipe = load_recipe(path)
-    domain = domains.get(recipe.domain)
-    assert domain.tokenizer_type.from_options(recipe.tokenizer).to_options().items() >= recipe.tokenizer.items()
+    if path.stem not in NEEDS_THE_HUB:
+        tokenizer = domains.get(recipe.domain).tokenizer_type.from_options(recipe.tokenizer)
+        assert tokenizer.to_options().items() >= recipe.tokenizer.items()
     lines = path.read_text().splitlines()
     assert lines[0].startswith("# ")
     assert lines[0].endswith(".")

@@ -219,7 +219,7 @@ def test_a_model_of_its_codes_continues_a_recording(folders: Folders, tmp_path: 
     (result,) = continue_file(path, checkpoint, ContinuationRequest(seconds=0.3), Sampling(), seed=0)
     (tmp_path / "result.wav").write_bytes(result.files[".wav"])
     assert soundfile.info(tmp_path / "result.wav").frames == 48_510
-    (document,) = get("speech").read_documents(path, again, is_training=True)
+    (document,) = get("speech").read_documents(path, again, is_training=False)
     assert set(again.kinds_of(document)) == {"begin", "sound", "end"}
     assert again.count_units(document) == pytest.approx(0.8)
 
