@@ -22,6 +22,7 @@ class SpeechDomain(Domain):
 
     name = "speech"
     default_checkpoint = "speech"
+    twins = ("speech-twin-plain", "speech-twin-shortcut")
     example_input = "talk.wav"
     held_out = "examples/speech"
     suffixes = SUFFIXES
