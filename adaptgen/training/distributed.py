@@ -265,7 +265,7 @@ def join(device: str) -> Iterator[Ranks]:
             raise
         raise LostProcessError(
             "another process of this run has ended, so this one stops too",
-            "What was saved last is kept: start all of them again with --resume, as many as you like",
+            "Start all of them again with --resume, as many as you like, to go on from what was saved last",
         ) from None
     finally:
         if dist.is_initialized():
