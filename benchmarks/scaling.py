@@ -164,7 +164,7 @@ def _saved_bytes(model: Transformer, batch_size: int) -> int:
 
 
 def seconds_per_sequence() -> float:
-    """To draw and vary a training sequence of the example songs, which every rank does for the whole batch."""
+    """Of processor time, to draw and vary a sequence of the example songs; every rank does it for the whole batch."""
     domain = domains.get("music")
     tokenizer = domain.tokenizer_type.from_options({})
     shards, _ = prepare(domain, tokenizer, SourceConfig(), DataConfig(folder="."), ROOT / "examples" / "corpus")
@@ -177,9 +177,9 @@ def seconds_per_sequence() -> float:
         vary=partial(domain.augment, tokenizer),
     )
     batches.batch(0)
-    started = time.perf_counter()
+    started = time.process_time()
     batches.batch(1)
-    return (time.perf_counter() - started) / DRAWN_SEQUENCES
+    return (time.process_time() - started) / DRAWN_SEQUENCES
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -264,9 +264,9 @@ def time_table(needs: dict[str, Needs], draw_seconds: float) -> str:
 
 def _put(text: str, name: str, table: str) -> str:
     """A page with one of its tables replaced."""
-    begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
+    begin, end = f"<!-- begin {name} -->\n", f"<!-- end {name} -->"
     before, _, rest = text.partition(begin)
-    return before + begin + table + end + rest.partition(end)[2]
+    return before + begin + table + "\n" + end + rest.partition(end)[2]
 
 
 def main(json_file: JsonFile = None) -> None:
