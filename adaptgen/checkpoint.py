@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -163,8 +163,21 @@ def _read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged", "Get the checkpoint again") from None
 
 
-def load_weights(model: torch.nn.Module, path: Path, *, prefix: str = "") -> None:
-    """Copy a safetensors file into a model, after checking every name and shape."""
+def load_weights(
+    model: torch.nn.Module,
+    path: Path,
+    *,
+    prefix: str = "",
+    place: Callable[..., torch.Tensor] = lambda tensor, like: tensor,
+) -> None:
+    """Copy a safetensors file into a model, after checking every name and shape.
+
+    Args:
+        model: to be filled.
+        path: of the file.
+        prefix: which of its tensors, and what is before their names.
+        place: called with a tensor and, as `like`, the model's own; makes the one fit to be copied into the other.
+    """
     expected = model.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
@@ -185,7 +198,7 @@ def load_weights(model: torch.nn.Module, path: Path, *, prefix: str = "") -> Non
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: tensor {name!r} is not finite", "Get the checkpoint again")
-    model.load_state_dict(state)
+    model.load_state_dict({name: place(tensor, like=expected[name]) for name, tensor in state.items()})
 
 
 @contextmanager
@@ -214,7 +227,14 @@ def restore_folder(folder: Path) -> None:
         old.rename(folder)
 
 
-def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, card: str, dtype: torch.dtype = torch.bfloat16) -> None:
+def save_checkpoint(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    card: str,
+    dtype: torch.dtype = torch.bfloat16,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
     """Write the files of a checkpoint into an existing folder.
 
     Args:
@@ -222,8 +242,10 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path, *, card: str, dtype: t
         folder: where; see `replace_folder` for writing atomically.
         card: text of README.md.
         dtype: of the weights on disk.
+        weights: the model's, where it does not hold them whole.
     """
-    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in checkpoint.model.state_dict().items()}
+    weights = checkpoint.model.state_dict() if weights is None else weights
+    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in weights.items()}
     save_file(weights, folder / WEIGHTS)
     config = {
         "format_version": FORMAT_VERSION,

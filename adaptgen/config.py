@@ -208,6 +208,10 @@ class TrainingConfig(Settings):
 
     max_steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
+    """Sequences per step, of all processes together."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """How many of a process's sequences go through the model at a time, with their gradients added up, which saves
+    memory; all of them if not given."""
     seq_len: int = Field(ge=8)
     """Frames per training sequence."""
     learning_rate: float = Field(gt=0)
@@ -230,6 +234,16 @@ class TrainingConfig(Settings):
     """Let the domain vary its documents (for music: transposition and instruments)."""
     compile: bool = False
     """torch.compile: faster steps after a minute of warm-up; needs a C++ compiler on CPU."""
+    checkpoint_activations: bool = False
+    """Keep the blocks' inputs alone for the backward pass and compute the rest again, which saves memory for a third
+    more work."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the products in the forward and backward pass; weights and optimiser state are always float32."""
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """auto takes the first of the others that is there."""
+    fsdp: bool = False
+    """Divide weights, gradients and optimiser state among the processes that torchrun starts, for models that do not
+    fit one device; otherwise each process has all of them."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads; torch's own choice if not given."""
 

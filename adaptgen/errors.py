@@ -12,6 +12,7 @@ __all__ = [
     "CheckpointError",
     "DownloadError",
     "InputFileError",
+    "LostProcessError",
     "OutputFileError",
     "RecipeError",
     "UsageError",
@@ -42,6 +43,10 @@ class UsageError(AdaptgenError):
 
 class InputFileError(AdaptgenError):
     """A file that the user gave cannot be read or is not what it should be."""
+
+
+class LostProcessError(AdaptgenError):
+    """Another of the processes that share a run is no longer there."""
 
 
 class OutputFileError(AdaptgenError):

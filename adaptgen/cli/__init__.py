@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from adaptgen import __version__
 from adaptgen.cli import checkpoints, codec, recipes
-from adaptgen.cli.common import print_error, say
+from adaptgen.cli.common import EXIT_INTERRUPTED, print_error, say
 from adaptgen.cli.continue_ import continue_
 from adaptgen.cli.eval import eval_
 from adaptgen.cli.inspect import inspect_
@@ -22,8 +22,6 @@ from adaptgen.cli.train import train
 from adaptgen.errors import AdaptgenError
 
 __all__ = ["app", "main"]
-
-EXIT_INTERRUPTED = 130
 
 
 class Verbs(TyperGroup):

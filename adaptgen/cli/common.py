@@ -7,20 +7,24 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from adaptgen.errors import AdaptgenError, OutputFileError
+from adaptgen.errors import AdaptgenError, LostProcessError, OutputFileError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 __all__ = [
+    "EXIT_INTERRUPTED",
     "StopSignals",
+    "first_process_speaks",
     "new_console",
     "print_error",
     "print_json",
@@ -31,6 +35,7 @@ __all__ = [
     "write_new",
 ]
 
+EXIT_INTERRUPTED = 130
 UNSEEN_WIDTH = 200
 """Columns for tables that go to a file or another program."""
 
@@ -92,6 +97,28 @@ def progress_bar(*, stderr: bool = False, is_hidden: bool = False, in_bytes: boo
         console=console,
         disable=is_hidden or not console.is_terminal,
     )
+
+
+@contextmanager
+def first_process_speaks() -> Iterator[None]:
+    """Of the processes that torchrun starts, let one alone say how things go, and one on each machine what is wrong.
+
+    That another process was lost is said by all, since it may have been the one that speaks.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            yield
+        except LostProcessError:
+            raise
+        except AdaptgenError as error:
+            if os.environ.get("LOCAL_RANK") == "0":
+                raise
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 class StopSignals:

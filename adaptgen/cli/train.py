@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import StopSignals, print_json, progress_bar, say
+from adaptgen.cli.common import EXIT_INTERRUPTED, StopSignals, first_process_speaks, print_json, progress_bar, say
 from adaptgen.cli.dataset import bring_data
 
 if TYPE_CHECKING:
     from adaptgen.config import DataConfig, Recipe
+    from adaptgen.training.distributed import Ranks
     from adaptgen.training.loop import Validation
     from adaptgen.training.session import Session
 
@@ -46,6 +47,9 @@ def train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Short for --set training.max_steps=N.")] = None,
     seed: Annotated[int | None, typer.Option(help="Short for --set training.seed=N.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="auto (the default), cuda, mps or cpu: training.device.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and all else to stderr.")] = False,
 ) -> None:
     """Train a model on a folder of files, or fine-tune one.
@@ -54,26 +58,43 @@ def train(
 
     Example: adaptgen train recipes/benchmarks/text8.yaml
 
+    Example: torchrun --nproc-per-node 2 -m adaptgen train music
+
     Ctrl-C stops after the step at hand and saves; --resume goes on as if it had never stopped.
     """
     from adaptgen.errors import UsageError
 
-    if resume and force:
-        raise UsageError("--resume and --force contradict each other", "Give one of them")
-    if data is not None and source is not None:
-        raise UsageError("--data and --source contradict each other", "Give one of them")
-    settings = _read_recipe(recipe, data, overrides or [], steps=steps, seed=seed)
-    folder = output or Path("runs") / settings.name
-    if resume and data is None and source is None:
-        settings = _with_data_of(settings, folder)
-    say("Loading ...", stderr=as_json)
+    with first_process_speaks():
+        if resume and force:
+            raise UsageError("--resume and --force contradict each other", "Give one of them")
+        if data is not None and source is not None:
+            raise UsageError("--data and --source contradict each other", "Give one of them")
+        settings = _read_recipe(recipe, data, overrides or [], steps=steps, seed=seed, device=device)
+        folder = output or Path("runs") / settings.name
+        if resume and data is None and source is None:
+            settings = _with_data_of(settings, folder)
+        say("Loading ...", stderr=as_json)
+        from adaptgen.training.distributed import join
+
+        with join(settings.training.device) as ranks:
+            session = _prepare(settings, folder, source, ranks, resume=resume, force=force, stderr=as_json)
+            with StopSignals() as stop:
+                is_complete = _run(session, stop, stderr=as_json)
+            _finish(session, is_complete=is_complete, as_json=as_json)
+
+
+def _prepare(
+    settings: Recipe, folder: Path, source: Path | None, ranks: Ranks, *, resume: bool, force: bool, stderr: bool
+) -> Session:
+    """Bring the data, open the run, and say what it is."""
     from adaptgen.training.run_folder import check_free
     from adaptgen.training.session import Session
 
-    if source is not None or _has_to_be_fetched(settings):
-        check_free(folder, resume=resume, force=force)
-        settings = _with_folder(settings, str(bring_data(settings, source, stderr=as_json)))
-    with progress_bar(stderr=as_json) as bar:
+    with ranks.in_turn():
+        if source is not None or _has_to_be_fetched(settings):
+            check_free(folder, resume=resume, force=force)
+            settings = _with_folder(settings, str(bring_data(settings, source, stderr=stderr)))
+    with progress_bar(stderr=stderr) as bar:
         tasks: dict[str, Any] = {}
 
         def show_progress(source: str, done: int, total: int) -> None:
@@ -81,19 +102,19 @@ def train(
                 tasks[source] = bar.add_task(f"Reading {source}", total=total, status="files")
             bar.update(tasks[source], completed=done)
 
-        session = Session(settings, folder, resume=resume, force=force, on_progress=show_progress)
-    _describe(session, stderr=as_json)
-    with StopSignals() as stop:
-        is_complete = _run(session, stop, stderr=as_json)
-    _finish(session, is_complete=is_complete, as_json=as_json)
+        session = Session(settings, folder, resume=resume, force=force, on_progress=show_progress, ranks=ranks)
+    _describe(session, stderr=stderr)
+    return session
 
 
-def _read_recipe(name: str, data: Path | None, overrides: list[str], *, steps: int | None, seed: int | None) -> Recipe:
+def _read_recipe(
+    name: str, data: Path | None, overrides: list[str], *, steps: int | None, seed: int | None, device: str | None
+) -> Recipe:
     """The recipe with all that the command line says about it."""
     from adaptgen.config import load_recipe
     from adaptgen.shipped import find_recipe
 
-    short = {"training.max_steps": steps, "training.seed": seed}
+    short = {"training.max_steps": steps, "training.seed": seed, "training.device": device}
     overrides = overrides + [f"{key}={value}" for key, value in short.items() if value is not None]
     settings = load_recipe(find_recipe(name), overrides=overrides)
     if data is None:
@@ -145,7 +166,7 @@ def _describe(session: Session, *, stderr: bool) -> None:
         say(f"  all of them with reasons: {session.folder / SKIPPED}", stderr=stderr)
     if not corpus.num_tokens("validation"):
         say("There are too few files to hold one out, so the newest weights count as the best.", stderr=stderr)
-    if not session.log.has_tensorboard:
+    if session.log is not None and not session.log.has_tensorboard:
         say("TensorBoard is not installed, so there are no logs for it (pip install tensorboard).", stderr=stderr)
     if trainer.step:
         say(f"Going on after step {trainer.step:,}", stderr=stderr)
@@ -182,10 +203,12 @@ def _run(session: Session, stop: StopSignals, *, stderr: bool) -> bool:
 
 
 def _finish(session: Session, *, is_complete: bool, as_json: bool) -> None:
-    """Say what came out and how to go on; a stopped run exits with 130."""
+    """Say what came out and how to go on; a stopped run exits with 130. The first of several processes says it."""
     from adaptgen.training.log import CURVE
     from adaptgen.training.run_folder import RECIPE
 
+    if session.log is None:
+        raise typer.Exit(0 if is_complete else EXIT_INTERRUPTED)
     folder, trainer = session.folder, session.trainer
     best = folder / "best"
     resume = shlex.join(["adaptgen", "train", str(folder / RECIPE), "-o", str(folder), "--resume"])
@@ -214,4 +237,4 @@ def _finish(session: Session, *, is_complete: bool, as_json: bool) -> None:
     if not is_complete:
         say(f"Stopped after step {trainer.step:,} and saved. Go on with:", style="yellow", stderr=as_json)
         say(f"  {resume}", stderr=as_json)
-        raise typer.Exit(130)
+        raise typer.Exit(EXIT_INTERRUPTED)

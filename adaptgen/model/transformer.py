@@ -40,8 +40,10 @@ def rotary_table(start: int, length: int, head_dim: int, *, device: torch.device
 
     Angles are computed in float64: at frame 100,000 float32 would be off by a hundredth of a radian.
     """
-    frequencies = ROPE_BASE ** (-torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim)
-    frames = torch.arange(start, start + length, dtype=torch.float64, device=device)
+    # MPS has no float64. It is for training alone, where frames are few.
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    frequencies = ROPE_BASE ** (-torch.arange(0, head_dim, 2, dtype=dtype, device=device) / head_dim)
+    frames = torch.arange(start, start + length, dtype=dtype, device=device)
     angles = torch.outer(frames, frequencies)
     return angles.cos().float(), angles.sin().float()
 

@@ -1,5 +1,6 @@
 """The training loop. Every step depends on the recipe, the step number and the state alone, so a run that was
-stopped and resumed gives the same weights as one that was not.
+stopped and resumed gives the same weights as one that was not, and one that several processes share, those of one
+process but for the order of sums (and for dropout, which is drawn anew on each).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from adaptgen.checkpoint import Checkpoint, load_weights, replace_folder, restor
 from adaptgen.config import Recipe
 from adaptgen.data import BatchSampler, Shard
 from adaptgen.errors import CheckpointError, RecipeError
+from adaptgen.training.distributed import Ranks, choose_device, deferred_averaging, place, whole
 from adaptgen.training.optimizer import STATE_KEYS, make_optimizers
 from adaptgen.training.schedule import learning_rate
 
@@ -33,6 +36,8 @@ STATE, STATE_INFO = "training.safetensors", "training.json"
 VALIDATION_SEED = 1
 SAVE_EVERY_SECONDS = 300
 """How much a killed process may lose."""
+DROPOUT_STRIDE = 15_485_863
+"""Between the seeds of ranks: more than any run has steps."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class Trainer:
         shards: shards by split of each source, in the recipe's order.
         folder: of the run; `last/` and `best/` are written below it.
         card: text of the checkpoints' cards.
+        ranks: the processes that share the run; this one alone if not given.
+
+    Raises:
+        UsageError: there is no such device as the recipe asks for.
+        RecipeError: the batch or the model cannot be divided among the processes.
     """
 
     def __init__(
@@ -65,12 +75,16 @@ class Trainer:
         folder: Path,
         *,
         card: str,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks(choose_device(recipe.training.device))
         self.recipe, self.checkpoint, self.folder, self.card = recipe, checkpoint, folder, card
         self.model = checkpoint.model
         config, data = recipe.training, recipe.data
         self.step, self.tokens_seen, self.best_loss = 0, 0, math.inf
         self._saved_at = time.monotonic()
+        self._parallel = self.ranks.spread(self.model, config)
+        self._forward = torch.compile(self._parallel) if config.compile else self._parallel
         self.optimizers = make_optimizers(self.model, config)
         domain, tokenizer = checkpoint.domain, checkpoint.tokenizer
         shape = {"batch_size": config.batch_size, "seq_len": config.seq_len}
@@ -86,7 +100,6 @@ class Trainer:
             for source, split in zip(data.sources, shards, strict=True)
             if "validation" in split
         }
-        self._forward = torch.compile(self.model) if config.compile else self.model
 
     def run(
         self,
@@ -106,14 +119,14 @@ class Trainer:
             RecipeError: the loss is no longer a number.
         """
         config = self.recipe.training
-        while self.step < config.max_steps and not should_stop():
+        while self.step < config.max_steps and not self.ranks.any(should_stop()):
             on_step(self._train_step())
             if self.step % config.validate_every == 0 or self.step == config.max_steps:
                 validation = self.validate()
                 on_validation(self.step, validation)
                 self._keep_best(validation)
                 self.save_last()
-            elif time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+            elif self.ranks.any(time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS):
                 self.save_last()
         self.save_last()
         return self.step >= config.max_steps
@@ -124,18 +137,17 @@ class Trainer:
     def _train_step(self) -> dict[str, float]:
         config, started = self.recipe.training, time.perf_counter()
         # Dropout is the only thing that draws from torch's generator.
-        torch.manual_seed(config.seed * 1_000_003 + self.step)
+        torch.manual_seed(config.seed * 1_000_003 + self.step + DROPOUT_STRIDE * self.ranks.rank)
         rate = learning_rate(self.step, config)
         for group in self._parameter_groups():
             group["lr"] = group["base_lr"] * rate / config.learning_rate
         self.model.train()
         batch = torch.from_numpy(self.batches.batch(self.step))
-        loss = next_token_loss(self._forward(batch[:, :, :-1]), batch[:, :, 1:])
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
-        if not (math.isfinite(loss.item()) and math.isfinite(norm)):
+        loss = self._backward(self.ranks.part_of(batch))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
             raise RecipeError(
-                f"training has diverged: the loss is {loss.item():.3g} and its gradient's norm {norm:.3g} "
+                f"training has diverged: the loss is {loss:.3g} and its gradient's norm {norm:.3g} "
                 f"at step {self.step + 1}",
                 f"Lower training.learning_rate (now {config.learning_rate:g}) and start again",
             )
@@ -147,13 +159,35 @@ class Trainer:
         seconds = time.perf_counter() - started
         return {
             "step": self.step,
-            "loss": loss.item(),
+            "loss": loss,
             "learning_rate": rate,
-            "grad_norm": float(norm),
+            "grad_norm": norm,
             "tokens": self.tokens_seen,
             "seconds": seconds,
             "tokens_per_second": batch[:, 0, 1:].numel() / seconds,
         }
+
+    def _backward(self, part: Tensor) -> float:
+        """Gradients of the whole batch, from this rank's part of it; gives the batch's loss."""
+        total = torch.zeros((), device=self.ranks.device)
+        *pieces, last = self._pieces(part)
+        for piece in (*pieces, last):
+            # With several pieces, ranks need not hear of each other before the last one.
+            with nullcontext() if piece is last else deferred_averaging(self._parallel):
+                loss = self._loss(piece) * (len(piece) / len(part))
+                loss.backward()
+            total += loss.detach()
+        return self.ranks.sum(total.item())[0] / self.ranks.world_size
+
+    def _pieces(self, part: Tensor) -> Sequence[Tensor]:
+        """As many sequences at a time as the recipe lets through the model."""
+        return part.split(self.recipe.training.micro_batch_size or len(part))
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        batch = batch.to(self.ranks.device)
+        with self.ranks.autocast(self.recipe.training):
+            logits = self._forward(batch[:, :, :-1])
+        return next_token_loss(logits, batch[:, :, 1:])
 
     @torch.no_grad()
     def validate(self) -> Validation:
@@ -163,11 +197,12 @@ class Trainer:
         for name, batches in self.validation_batches.items():
             nats, tokens, units = 0.0, 0, 0
             for index in range(self.recipe.training.validation_batches):
-                batch = torch.from_numpy(batches.batch(index))
-                targets = batch[:, :, 1:]
-                nats += float(next_token_loss(self._forward(batch[:, :, :-1]), targets)) * targets.numel()
-                tokens += targets.numel()
-                units += sum(tokenizer.count_units(row.numpy()) for row in targets)
+                for piece in self._pieces(self.ranks.part_of(torch.from_numpy(batches.batch(index)))):
+                    targets = piece[:, :, 1:]
+                    nats += float(self._loss(piece)) * targets.numel()
+                    tokens += targets.numel()
+                    units += sum(tokenizer.count_units(row.numpy()) for row in targets)
+            nats, tokens, units = self.ranks.sum(nats, tokens, units)
             by_source[name] = {
                 "nats_per_token": nats / tokens,
                 f"bits_per_{tokenizer.unit_name}": nats / math.log(2) / max(1, units),
@@ -186,8 +221,10 @@ class Trainer:
             "tokens": self.tokens_seen,
             "validation": {"nats_per_token": loss, **validation.by_source},
         }
-        with replace_folder(self.folder / "best") as partial:
-            save_checkpoint(self.checkpoint, partial, card=self.card)
+        weights = self.ranks.gather(self.model.state_dict())
+        if self.ranks.is_first:
+            with replace_folder(self.folder / "best") as partial:
+                save_checkpoint(self.checkpoint, partial, card=self.card, weights=weights)
 
     def save_last(self) -> None:
         """Write everything that `resume` needs, atomically."""
@@ -201,9 +238,11 @@ class Trainer:
             "tokens_seen": self.tokens_seen,
             "best_loss": self.best_loss,
         }
-        with replace_folder(self.folder / "last") as partial:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, partial / STATE)
-            (partial / STATE_INFO).write_text(json.dumps(info))
+        tensors = self.ranks.gather(tensors)
+        if self.ranks.is_first:
+            with replace_folder(self.folder / "last") as partial:
+                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / STATE)
+                (partial / STATE_INFO).write_text(json.dumps(info))
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -226,11 +265,13 @@ class Trainer:
                     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
                         stored = {key: f"optimizer.{key}.{names[id(parameter)]}" for key in STATE_KEYS}
                         optimizer.state[parameter] = {
-                            key: file.get_tensor(name) for key, name in stored.items() if name in present
+                            key: place(file.get_tensor(name), like=parameter)
+                            for key, name in stored.items()
+                            if name in present
                         }
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise CheckpointError(f"{path.parent} is damaged: {error}", "Start again without --resume") from None
-        load_weights(self.model, path, prefix="model.")
+        load_weights(self.model, path, prefix="model.", place=place)
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptgen.config import TrainingConfig
+from adaptgen.training.distributed import place, whole
 
 __all__ = ["STATE_KEYS", "Muon", "make_optimizers"]
 
@@ -76,7 +77,8 @@ class Muon(torch.optim.Optimizer):
                 if "momentum" not in state:
                     state["momentum"] = torch.zeros_like(parameter)
                 momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-                update = orthogonalize(parameter.grad.lerp(momentum, MOMENTUM))
+                # A matrix that is divided among ranks is put together, since half of one cannot be made orthogonal.
+                update = place(orthogonalize(whole(parameter.grad.lerp(momentum, MOMENTUM))), like=parameter)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
 

@@ -20,6 +20,7 @@ from adaptgen.model import Transformer
 from adaptgen.training import run_folder
 from adaptgen.training.card import model_card
 from adaptgen.training.corpus import find_data_folder, fit_tokenizer, read_corpus
+from adaptgen.training.distributed import Ranks, choose_device
 from adaptgen.training.log import RunLog
 from adaptgen.training.loop import Trainer, Validation
 from adaptgen.training.memory import keep_freed_memory
@@ -36,12 +37,14 @@ class Session:
         resume: go on with the run in the folder.
         force: begin anew although there is a run in the folder.
         on_progress: called with a source, its files tokenised so far, and all its files.
+        ranks: the processes that share the run; this one alone if not given. All of them read the same folders, and
+            the first one alone writes.
 
     Attributes:
         recipe: with paths made absolute.
         trainer: the run.
         corpus: what it trains on.
-        log: what it has done so far.
+        log: what it has done so far; None on other ranks than the first.
 
     Raises:
         AdaptgenError: the recipe, the data, the folder or the run to resume is not right.
@@ -55,9 +58,28 @@ class Session:
         resume: bool = False,
         force: bool = False,
         on_progress: Callable[[str, int, int], None] = lambda source, done, total: None,
+        ranks: Ranks | None = None,
     ) -> None:
-        run_folder.check_free(folder, resume=resume, force=force)
-        self.folder, self.recipe = folder, _resolve(recipe)
+        ranks = ranks or Ranks(choose_device(recipe.training.device))
+        self.folder = folder
+        with ranks.in_turn():
+            run_folder.check_free(folder, resume=resume, force=force)
+            self.recipe = _resolve(recipe)
+            checkpoint = self._read(on_progress)
+            fingerprint = self.corpus.fingerprint
+            if resume:
+                run_folder.check_fits(folder, self.recipe, corpus_fingerprint=fingerprint)
+        ranks.check_same(fingerprint, what="training data")
+        self.trainer = Trainer(self.recipe, checkpoint, self.corpus.shards, folder, card="", ranks=ranks)
+        self.log: RunLog | None = None
+        with ranks.in_turn():
+            if resume:
+                self.trainer.resume()
+            if ranks.is_first:
+                self._open(resume=resume, corpus_fingerprint=fingerprint)
+
+    def _read(self, on_progress: Callable[[str, int, int], None]) -> Checkpoint:
+        """Make or load the model, and read the corpus with its tokenizer."""
         if self.recipe.training.num_threads is not None:
             torch.set_num_threads(self.recipe.training.num_threads)
         keep_freed_memory()
@@ -65,25 +87,23 @@ class Session:
         if self.recipe.init_from is None:
             fit_tokenizer(self.recipe, checkpoint.domain, checkpoint.tokenizer)
         self.corpus = read_corpus(self.recipe, checkpoint.domain, checkpoint.tokenizer, on_progress=on_progress)
-        fingerprint = self.corpus.fingerprint
-        if resume:
-            run_folder.check_fits(folder, self.recipe, corpus_fingerprint=fingerprint)
-        self.trainer = Trainer(self.recipe, checkpoint, self.corpus.shards, folder, card="")
-        if resume:
-            self.trainer.resume()
-        with _writing(folder, remedy="Give another folder with -o"):
-            folder.mkdir(parents=True, exist_ok=True)
+        return checkpoint
+
+    def _open(self, *, resume: bool, corpus_fingerprint: str) -> None:
+        """Say in the folder what the run is, and open its log."""
+        with _writing(self.folder, remedy="Give another folder with -o"):
+            self.folder.mkdir(parents=True, exist_ok=True)
             if not resume:
-                run_folder.clear(folder)
+                run_folder.clear(self.folder)
             about = {
                 "adaptgen": __version__,
-                "corpus_fingerprint": fingerprint,
+                "corpus_fingerprint": corpus_fingerprint,
                 "num_files": self.corpus.num_files,
                 "num_skipped": len(self.corpus.skipped),
-                "num_parameters": checkpoint.model.num_parameters,
+                "num_parameters": self.trainer.model.num_parameters,
             }
-            run_folder.write_about(folder, self.recipe, about, self.corpus.skipped)
-            self.log = RunLog(folder, step=self.trainer.step)
+            run_folder.write_about(self.folder, self.recipe, about, self.corpus.skipped)
+            self.log = RunLog(self.folder, step=self.trainer.step)
 
     def run(
         self,
@@ -98,6 +118,9 @@ class Session:
             RecipeError: the loss is no longer a number.
             OutputFileError: the disk is full, or the folder may not be written any more.
         """
+
+        if self.log is None:
+            return self.trainer.run(should_stop=should_stop)
 
         def log_step(record: dict[str, float]) -> None:
             self.log.add_step(record)
