@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from voices import hum
 
 from adaptgen.config import ModelConfig
 from adaptgen.domains import get
@@ -79,13 +81,12 @@ def test_drawing_through_the_cache_is_what_a_whole_forward_says(num_codebooks: i
     model = small_model(tokenizer)
     codes = tokenizer.encode(np.random.default_rng(0).standard_normal(640 * 12).astype(np.float32) * 0.1)
     prompt = tokenizer.document(codes)[:, :13]
-    known = tokenizer.delay(codes)[:, 12:]
-    (drawn,) = generate(model, prompt, [SpeechGrammar(tokenizer, known, 7)], Sampling(temperature=0), seed=0)
+    (drawn,) = generate(model, prompt, [SpeechGrammar(tokenizer, codes, 7)], Sampling(temperature=0), seed=0)
     assert drawn.shape == (num_codebooks, 7 + num_codebooks - 1)
     whole = np.concatenate([prompt, drawn], axis=1)
     with torch.no_grad():
         logits = model(torch.from_numpy(whole)[None])[0].numpy()
-    grammar = SpeechGrammar(tokenizer, known, 7)
+    grammar = SpeechGrammar(tokenizer, codes, 7)
     for place, frame in enumerate(drawn.T):
         legal = np.where(grammar.allowed(), logits[:, 12 + place], -np.inf)
         assert (legal.argmax(axis=1) == frame).all()
@@ -96,7 +97,7 @@ def test_drawing_through_the_cache_is_what_a_whole_forward_says(num_codebooks: i
 
 
 def test_no_stream_holds_a_code_for_more_than_a_second(tokenizer: SpeechTokenizer) -> None:
-    grammar = SpeechGrammar(tokenizer, np.full((10, 9), ABSENT), 80)
+    grammar = SpeechGrammar(tokenizer, tokenizer.encode(hum(0.4).astype(np.float32)), 80)
     frames = []
     while not grammar.is_done:
         frame = grammar.allowed().argmax(axis=1)
@@ -107,6 +108,46 @@ def test_no_stream_holds_a_code_for_more_than_a_second(tokenizer: SpeechTokenize
     for row in codes:
         changes = np.flatnonzero(np.diff(row)) + 1
         assert np.diff([0, *changes, len(row)]).max() <= 25
+
+
+def test_what_is_quiet_can_be_told_of_the_first_stream(tokenizer: SpeechTokenizer) -> None:
+    pause = np.random.default_rng(0).standard_normal(16_000) * 1e-4
+    sound = np.concatenate([hum(1.0), pause, hum(1.0)]).astype(np.float32)
+    is_quiet = tokenizer.codec.is_quiet[tokenizer.encode(sound)[0]]
+    assert is_quiet[26:49].all()
+    assert not is_quiet[:24].any()
+    assert not is_quiet[51:].any()
+
+
+@pytest.mark.parametrize(("pause_seconds", "most_frames"), [(0.0, 8), (0.6, 15), (3.0, 25)])
+def test_a_pause_is_no_longer_than_the_prompts_and_ends_in_some_sound(
+    tokenizer: SpeechTokenizer, pause_seconds: float, most_frames: int
+) -> None:
+    """Even from a model that would be silent for good, and also where the prompt ends in a pause."""
+    is_quiet = tokenizer.codec.is_quiet
+    parts = [hum(0.8), np.zeros(int(pause_seconds * 16_000)), hum(0.8), np.zeros(6400)]
+    codes = tokenizer.encode(np.concatenate(parts).astype(np.float32))
+    grammar = SpeechGrammar(tokenizer, codes, 100)
+    drawn = []
+    while not grammar.is_done:
+        allowed = grammar.allowed()
+        wanted = allowed.copy()
+        wanted[0, NUM_SPECIAL : 1024 + NUM_SPECIAL] &= is_quiet
+        frame = np.where(wanted.any(axis=1), wanted.argmax(axis=1), allowed.argmax(axis=1))
+        drawn.append(frame[0])
+        grammar.accept(frame)
+    heard = is_quiet[np.concatenate([codes[0], np.array(drawn[:100]) - NUM_SPECIAL])]
+    runs = [(quiet, len(list(run))) for quiet, run in groupby(heard)]
+    place, new = 0, []
+    for quiet, length in runs[:-1]:
+        place += length
+        if place > codes.shape[1]:
+            new.append((quiet, length))
+    at_the_join, *pauses = [length for quiet, length in new if quiet]
+    assert at_the_join <= max(10, most_frames + 1)
+    assert len(pauses) >= 2
+    assert all(abs(length - most_frames) <= 1 for length in pauses)
+    assert all(length >= 6 for quiet, length in new if not quiet)
 
 
 def test_options_and_files_make_the_same_tokenizer(tmp_path: Path) -> None:

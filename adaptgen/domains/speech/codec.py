@@ -74,6 +74,11 @@ class Codec(ABC):
             DownloadError: they have to be fetched, and cannot be.
         """
 
+    @property
+    def is_quiet(self) -> np.ndarray:
+        """bool `[size]`: which codes of the first stream are far softer than speech, where that can be told of them."""
+        return np.zeros(self.codebook_sizes[0], dtype=bool)
+
     def pitch_hz(self, codes: np.ndarray) -> np.ndarray:
         """float `[T]`: the pitch of each frame of codes `[K, T]`, where the codes tell; NaN where they do not."""
         return np.full(codes.shape[1], np.nan)

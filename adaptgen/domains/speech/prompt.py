@@ -94,8 +94,7 @@ class SpeechPrompt(Prompt):
         return whole[:, 0 if self.start == 0 else 1 : length]
 
     def new_grammar(self) -> SpeechGrammar:
-        known = self.tokenizer.delay(self.codes)[:, self.codes.shape[1] :]
-        return SpeechGrammar(self.tokenizer, known, self.num_frames)
+        return SpeechGrammar(self.tokenizer, self.codes, self.num_frames)
 
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         codes = self.tokenizer.undelay(new_tokens)

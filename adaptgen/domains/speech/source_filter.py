@@ -34,6 +34,8 @@ NUM_BANDS = 48
 FFT_SIZE = 512
 PER_FRAME = 2
 """Envelopes and pitches coded together."""
+QUIET_DB = 26.0
+"""How much softer than the loudest code of the first book a pause is."""
 FORMAT_VERSION = 1
 FILE_NAME = "codec.safetensors"
 NETWORK_PREFIX = "network."
@@ -110,6 +112,11 @@ class SourceFilterCodec(Codec):
         books = np.concatenate([codes[:1], codes[1 + PER_FRAME :]])
         envelope = self.quantizer.decode(books).reshape(-1, NUM_BANDS)
         return envelope, *dequantize_pitch(pitch_codes.T.reshape(-1))
+
+    @cached_property
+    def is_quiet(self) -> np.ndarray:
+        powers = np.exp(2 * (self.quantizer.books[0] + self.quantizer.mean)).mean(axis=1)
+        return 10 * np.log10(powers / powers.max()) < -QUIET_DB
 
     def pitch_hz(self, codes: np.ndarray) -> np.ndarray:
         both = codes[1 : 1 + PER_FRAME].T
