@@ -29,6 +29,7 @@ __all__ = [
     "fill",
     "gpt2",
     "prepare",
+    "print_ratios",
     "ratio",
     "time_in_turns",
     "transformer",
@@ -133,6 +134,12 @@ def ratio(seconds: dict[str, list[float]], slow: str, fast: str) -> dict[str, fl
         "least": min(of_rounds),
         "most": max(of_rounds),
     }
+
+
+def print_ratios(figures: dict[str, dict[str, float]]) -> None:
+    """One line for each ratio, with the range of the rounds."""
+    for name, figure in figures.items():
+        print(f"  {name:<50} {figure['ratio']:6.2f} ({figure['least']:.2f} to {figure['most']:.2f})", flush=True)
 
 
 def describe_speed_run(**settings: Any) -> dict[str, Any]:

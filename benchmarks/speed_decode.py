@@ -24,6 +24,7 @@ from speed import (
     fill,
     gpt2,
     prepare,
+    print_ratios,
     ratio,
     time_in_turns,
     transformer,
@@ -111,7 +112,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
     print(f"8 layers x {width}, shortcut")
     for name, times in seconds.items():
         print(f"  {name:<34} {1000 * statistics.median(times) / new_tokens:7.2f} ms per step")
-    _print_ratios(figures)
+    print_ratios(figures)
     return {"seconds": seconds, "seconds of the peer's dtypes": of_dtypes, "figures": figures}
 
 
@@ -124,7 +125,7 @@ def _shortcut_cost(context: int, *, rounds: int) -> dict[str, Any]:
     tasks = {name: _Steps(model, context) for name, model in models.items()}
     seconds = time_in_turns(tasks, rounds=rounds)
     figure = ratio(seconds, "shortcut", "plain")
-    _print_ratios({f"shortcut over plain, context {context}": figure})
+    print_ratios({f"shortcut over plain, context {context}": figure})
     return {"seconds": seconds, "figure": figure}
 
 
@@ -134,7 +135,7 @@ def _growth(*, rounds: int) -> dict[str, Any]:
     early, late = (_Steps(model, position) for position in POSITIONS)
     seconds = time_in_turns({"early": early, "late": late}, rounds=rounds)
     figure = ratio(seconds, "late", "early")
-    _print_ratios({f"position {POSITIONS[1]} over {POSITIONS[0]}, window {ROLLING_WINDOW}": figure})
+    print_ratios({f"position {POSITIONS[1]} over {POSITIONS[0]}, window {ROLLING_WINDOW}": figure})
     return {"seconds": seconds, "figure": figure, "cache bytes": [early.cache.num_bytes, late.cache.num_bytes]}
 
 
@@ -150,11 +151,6 @@ class _Steps:
     def __call__(self) -> None:
         for _ in range(STEPS):
             self.model(self.token, self.cache)
-
-
-def _print_ratios(figures: dict[str, dict[str, float]]) -> None:
-    for name, figure in figures.items():
-        print(f"  {name:<50} {figure['ratio']:6.2f} ({figure['least']:.2f} to {figure['most']:.2f})", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 __all__ = ["RMSNorm"]
 
@@ -13,7 +16,8 @@ MIN_ROOT_MEAN_SQUARE = torch.finfo(torch.float32).eps ** 0.5
 class RMSNorm(nn.Module):
     """A vector over its root mean square, times a gain per dimension (arXiv:1910.07467).
 
-    torch's own is eleven operations on CPU, and for one frame takes as long as a product with a matrix.
+    torch's own is eleven operations on CPU, and for one frame takes as long as a product with a matrix; and its
+    gradient, as autograd derives it, passes over memory half as often again as it must.
     """
 
     def __init__(self, width: int) -> None:
@@ -22,5 +26,31 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., C]` from `[..., C]`."""
-        root_mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
-        return x / root_mean_square.clamp_min(MIN_ROOT_MEAN_SQUARE) * self.weight
+        # Without a gradient to prepare for, half of the time for one frame would be spent on entering autograd.
+        normalized = Normalize.apply(x) if x.requires_grad else x * inverse_root_mean_square(x)
+        return normalized * self.weight
+
+
+class Normalize(torch.autograd.Function):
+    """x over its root mean square, in the last dimension."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        scale = inverse_root_mean_square(x)
+        normalized = x * scale
+        ctx.save_for_backward(normalized, scale)
+        return normalized
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """What is left of the gradient across the direction of x, scaled as x was."""
+        normalized, scale = ctx.saved_tensors
+        along = torch.linalg.vecdot(gradient, normalized).unsqueeze(-1) / normalized.shape[-1]
+        return torch.addcmul(gradient, normalized, along, value=-1) * scale
+
+
+def inverse_root_mean_square(x: Tensor) -> Tensor:
+    """`[..., 1]` of `[..., C]`."""
+    root_mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * x.shape[-1] ** -0.5
+    return root_mean_square.clamp_min(MIN_ROOT_MEAN_SQUARE).reciprocal()
