@@ -5,10 +5,10 @@ Every figure is a ratio of medians that were measured in turns, so that whatever
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from adaptgen.training.memory import keep_freed_memory
 
 __all__ = [
     "NUM_LAYERS",
-    "RESULTS",
     "VOCAB_SIZE",
     "AnyTokens",
     "describe_speed_run",
@@ -31,12 +30,12 @@ __all__ = [
     "prepare",
     "print_ratios",
     "ratio",
+    "table_row",
     "time_in_turns",
     "transformer",
 ]
 
 NUM_LAYERS, VOCAB_SIZE, HEAD_DIM = 8, 1000, 64
-RESULTS = Path(__file__).parent / "results"
 
 
 class AnyTokens(Grammar):
@@ -143,7 +142,15 @@ def print_ratios(figures: dict[str, dict[str, float]]) -> None:
 
 
 def describe_speed_run(**settings: Any) -> dict[str, Any]:
-    """Where and how: `describe_run`, the peer's version, and the settings."""
+    """Where and how: `describe_run`, the peer's version, the settings, and how busy the machine is otherwise."""
     import transformers
 
-    return describe_run(seed=0) | {"transformers": transformers.__version__, "settings": settings}
+    here = {"transformers": transformers.__version__, "load": os.getloadavg()[0]}
+    return describe_run(seed=0) | here | {"settings": settings}
+
+
+def table_row(what: str, bar: str, figure: str | dict[str, float], peer: str = "") -> dict[str, str]:
+    """A line of docs/PERFORMANCE.md; a figure from `ratio` is shown with the range of the rounds."""
+    if isinstance(figure, dict):
+        figure = f"{figure['ratio']:.2f} x ({figure['least']:.2f} to {figure['most']:.2f})"
+    return {"what": what, "bar": bar, "figure": figure, "peer": peer}

@@ -26,6 +26,7 @@ from speed import (
     prepare,
     print_ratios,
     ratio,
+    table_row,
     time_in_turns,
     transformer,
 )
@@ -52,9 +53,28 @@ def main(
     result: dict[str, Any] = describe_speed_run(rounds=rounds, new_tokens=new_tokens, prompt=PROMPT_FRAMES)
     for width in WIDTHS:
         result[f"width {width}"] = _compare_with_peer(width, rounds=rounds, new_tokens=new_tokens)
-    result["shortcut over plain"] = {f"context {size}": _shortcut_cost(size, rounds=4 * rounds) for size in CONTEXTS}
+    for context in CONTEXTS:
+        result[f"context {context}"] = _shortcut_cost(context, rounds=4 * rounds)
     result["growth"] = _growth(rounds=rounds)
     if json is not None:
+        result["table"] = [
+            *(row for width in WIDTHS for row in _peer_rows(width, result[f"width {width}"]["figures"])),
+            *(
+                table_row(
+                    f"time of a step with shortcuts, 8 x {WIDTHS[0]}, context {context:,}",
+                    bar,
+                    result[f"context {context}"]["figure"],
+                    "our plain model",
+                )
+                for context, bar in zip(CONTEXTS, ("<= 1.15 x", "<= 1.5 x"), strict=True)
+            ),
+            table_row(
+                f"time of a step at position {POSITIONS[1]:,}, window {ROLLING_WINDOW:,}",
+                "<= 2 x",
+                result["growth"]["figure"],
+                f"position {POSITIONS[0]}",
+            ),
+        ]
         write_result(json, result)
 
 
@@ -114,6 +134,24 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
         print(f"  {name:<34} {1000 * statistics.median(times) / new_tokens:7.2f} ms per step")
     print_ratios(figures)
     return {"seconds": seconds, "seconds of the peer's dtypes": of_dtypes, "figures": figures}
+
+
+def _peer_rows(width: int, figures: dict[str, dict[str, float]]) -> list[dict[str, str]]:
+    of_peer, of_floor = {256: (">= 2 x", ">= 0.5 x"), 512: (">= 1.4 x", ">= 0.75 x")}[width]
+    peer, floor, shape = "transformers' `generate`, float32", "products with weights alone, float32", f"8 x {width}"
+    return [
+        table_row(f"speed, {shape}, float32", of_peer, figures["peer float32 over ours float32"], peer),
+        table_row(f"speed, {shape}, float16 weights", ">= 3 x", figures["peer float32 over ours float16"], peer),
+        table_row("time of the peer in bfloat16", "", figures["peer bfloat16 over peer float32"], peer),
+        table_row(f"speed, {shape}, float32", of_floor, figures["floor over ours float32"], floor),
+        table_row(f"speed, {shape}, float16 weights", of_floor, figures["floor over ours float16"], floor),
+        table_row(
+            f"tokens/s of {BATCH_SIZE} continuations at once, {shape}, float16 weights",
+            ">= 8 x",
+            figures["batch 16 over batch 1, tokens/s"],
+            "ours at batch 1",
+        ),
+    ]
 
 
 def _shortcut_cost(context: int, *, rounds: int) -> dict[str, Any]:

@@ -16,7 +16,17 @@ from typing import Annotated
 import torch
 import typer
 from command import JsonFile, Threads, run_command, write_result
-from speed import VOCAB_SIZE, describe_speed_run, gpt2, prepare, print_ratios, ratio, time_in_turns, transformer
+from speed import (
+    VOCAB_SIZE,
+    describe_speed_run,
+    gpt2,
+    prepare,
+    print_ratios,
+    ratio,
+    table_row,
+    time_in_turns,
+    transformer,
+)
 from torch import Tensor, nn
 
 from adaptgen.config import TrainingConfig
@@ -59,7 +69,18 @@ def main(
     if json is not None:
         settings = describe_speed_run(rounds=rounds, batch_size=batch_size, sequence=SEQUENCE, dtype="float32")
         shares = {"peak flops": peak, "flops of a step": flops, "utilisation": used}
-        write_result(json, settings | {"seconds": seconds, "figures": figures} | shares)
+        peer = "transformers' GPT-2"
+        table = [
+            table_row("training speed, plain, float32", ">= 1.5 x", figures["peer over plain"], peer),
+            table_row("training speed, shortcut, float32", "", figures["peer over shortcut"], peer),
+            table_row("time of a shortcut step", "<= 1.25 x", figures["shortcut over plain"], "our plain step"),
+            table_row("operations of a shortcut step", "", f"{flops['shortcut'] / flops['plain']:.2f} x", "plain step"),
+            *(
+                table_row(f"share of the peak of float32 products used, {name}", "", f"{share:.0%}")
+                for name, share in used.items()
+            ),
+        ]
+        write_result(json, settings | {"seconds": seconds, "figures": figures} | shares | {"table": table})
 
 
 def _new_step(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
