@@ -46,7 +46,7 @@ class PackedLinear(nn.Module):
         self.packed = torch.ops.quantized.linear_prepack_fp16(weight.detach(), None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
+        return torch.ops.quantized.linear_dynamic_fp16.default(x, self.packed)
 
 
 class PackedEmbedding(nn.Module):
