@@ -58,7 +58,7 @@ def main(
     result["growth"] = _growth(rounds=rounds)
     if json is not None:
         result["table"] = [
-            *(row for width in WIDTHS for row in _peer_rows(width, result[f"width {width}"]["figures"])),
+            *(row for width in WIDTHS for row in _peer_rows(width, result[f"width {width}"])),
             *(
                 table_row(
                     f"time of a step with shortcuts, 8 x {WIDTHS[0]}, context {context:,}",
@@ -129,17 +129,22 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
         "peer bfloat16 over peer float32": ratio(of_dtypes, "bfloat16", "float32"),
         "batch 16 over batch 1, tokens/s": {name: BATCH_SIZE * value for name, value in batch.items()},
     }
-    print(f"8 layers x {width}, shortcut")
+    weight_mb = sum(matrix.numel() * matrix.element_size() for matrix in matrices) / 1e6
+    cache_mb = model.new_cache(1).num_bytes / (2 * length) * (PROMPT_FRAMES + new_tokens / 2) / 1e6
+    read = f"{weight_mb:.0f} MB of weights, {cache_mb:.0f} MB of keys and values on average"
+    print(f"8 layers x {width}, shortcut: a step reads {read}, in float32")
     for name, times in seconds.items():
         print(f"  {name:<34} {1000 * statistics.median(times) / new_tokens:7.2f} ms per step")
     print_ratios(figures)
-    return {"seconds": seconds, "seconds of the peer's dtypes": of_dtypes, "figures": figures}
+    return {"seconds": seconds, "seconds of the peer's dtypes": of_dtypes, "figures": figures, "read": read}
 
 
-def _peer_rows(width: int, figures: dict[str, dict[str, float]]) -> list[dict[str, str]]:
+def _peer_rows(width: int, result: dict[str, Any]) -> list[dict[str, str]]:
+    figures = result["figures"]
     of_peer, of_floor = {256: (">= 2 x", ">= 0.5 x"), 512: (">= 1.4 x", ">= 0.75 x")}[width]
     peer, floor, shape = "transformers' `generate`, float32", "products with weights alone, float32", f"8 x {width}"
     return [
+        table_row(f"what a step reads, {shape}, float32", "", result["read"]),
         table_row(f"speed, {shape}, float32", of_peer, figures["peer float32 over ours float32"], peer),
         table_row(f"speed, {shape}, float16 weights", ">= 3 x", figures["peer float32 over ours float16"], peer),
         table_row("time of the peer in bfloat16", "", figures["peer bfloat16 over peer float32"], peer),
