@@ -10,6 +10,7 @@ from adaptgen.checkpoint import Checkpoint
 from adaptgen.domains.base import Continuation, ContinuationRequest
 from adaptgen.errors import UsageError
 from adaptgen.generation import generate
+from adaptgen.model import pack_weights
 from adaptgen.sampling import Sampling
 
 __all__ = ["continue_file"]
@@ -60,7 +61,7 @@ def continue_file(
 
     started = time.perf_counter()
     tokens = generate(
-        checkpoint.model,
+        pack_weights(checkpoint.model),
         prompt.tokens,
         grammars,
         sampling,

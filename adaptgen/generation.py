@@ -49,12 +49,13 @@ def generate(
     cache.repeat(len(grammars))
     last = torch.from_numpy(prompt[:, -1]).expand(len(grammars), -1).clone()
     while True:
-        for row, grammar in enumerate(grammars):
-            if grammar.is_done:
-                continue
-            frame = _draw(_legal(logits[row], grammar), sampling, randoms[row])
-            grammar.accept(frame)
-            if not grammar.is_done:
+        rows = [row for row, grammar in enumerate(grammars) if not grammar.is_done]
+        # The filters of all rows at once: for sixteen rows they would else take as long as the model.
+        probabilities = sampling.probabilities(_legal(logits[rows], [grammars[row] for row in rows])).numpy()
+        for row, of_streams in zip(rows, probabilities, strict=True):
+            frame = _draw(of_streams, randoms[row])
+            grammars[row].accept(frame)
+            if not grammars[row].is_done:
                 frames[row].append(frame)
                 last[row] = torch.from_numpy(frame)
         on_frame()
@@ -66,20 +67,20 @@ def generate(
     return [np.stack(row, axis=1) if row else empty for row in frames]
 
 
-def _legal(logits: Tensor, grammar: Grammar) -> Tensor:
-    """Logits `[K, V]` of the tokens that a grammar allows, -inf for all others."""
-    allowed = grammar.allowed()
+def _legal(logits: Tensor, grammars: Sequence[Grammar]) -> Tensor:
+    """Logits `[B, K, V]` of the tokens that each row's grammar allows, -inf for all others."""
+    allowed = np.stack([grammar.allowed() for grammar in grammars])
     assert allowed.any(axis=-1).all(), "a grammar always leaves a way on"
     legal = logits.masked_fill(torch.from_numpy(~allowed), -torch.inf)
-    for stand_in in grammar.stand_ins():
-        wanted = [stand_in.token, *stand_in.others]
-        legal[stand_in.stream, stand_in.token] = logits[stand_in.stream, wanted].logsumexp(0)
+    for row, grammar in enumerate(grammars):
+        for stand_in in grammar.stand_ins():
+            wanted = [stand_in.token, *stand_in.others]
+            legal[row, stand_in.stream, stand_in.token] = logits[row, stand_in.stream, wanted].logsumexp(0)
     return legal
 
 
-def _draw(logits: Tensor, sampling: Sampling, random: np.random.Generator) -> np.ndarray:
-    """One frame int64 `[K]` from logits `[K, V]`, by inversion of the cumulative distribution."""
-    probabilities = sampling.probabilities(logits).numpy()
+def _draw(probabilities: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """One frame int64 `[K]` from probabilities `[K, V]`, by inversion of the cumulative distribution."""
     frame = np.empty(len(probabilities), dtype=np.int64)
     for stream, row in enumerate(probabilities):
         cumulative = row.cumsum()

@@ -31,6 +31,13 @@ def test_starts_without_heavy_imports(arguments: list[str]) -> None:
     assert not imported.intersection(HEAVY)
 
 
+def test_continuing_without_a_picture_imports_nothing_to_draw_with() -> None:
+    program = "import sys, adaptgen.continuation, adaptgen.domains.music.prompt; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "matplotlib" not in done.stdout.split()
+
+
 @pytest.mark.parametrize("arguments", [["recipes", "ls", "--json"], ["recipes", "cat", "music"], ["--help"]])
 def test_a_reader_that_has_gone_is_no_error(
     start_adaptgen: Callable[..., subprocess.Popen[str]], arguments: list[str]

@@ -33,15 +33,16 @@ class KeyValueStore:
             for buffer in (self.keys, self.values):
                 buffer[:, :, :kept] = buffer[:, :, self.end - kept : self.end].clone()
             self.end = kept
-        self.keys[:, :, self.end : self.end + num_new] = keys
-        self.values[:, :, self.end : self.end + num_new] = values
+        self.keys.narrow(2, self.end, num_new).copy_(keys)
+        self.values.narrow(2, self.end, num_new).copy_(values)
         self.end += num_new
         return self.in_view(num_new)
 
     def in_view(self, num_queries: int) -> tuple[Tensor, Tensor]:
         """Keys and values of all frames that the last so many frames may see."""
         start = max(0, self.end - num_queries - self.window + 1)
-        return self.keys[:, :, start : self.end], self.values[:, :, start : self.end]
+        length = self.end - start
+        return self.keys.narrow(2, start, length), self.values.narrow(2, start, length)
 
 
 class Cache:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from adaptgen.config import ModelConfig, ShortcutConfig
 from adaptgen.model.cache import Cache, KeyValueStore
 from adaptgen.model.depth import AttentionResidual, DepthWeightedAverage
+from adaptgen.model.norm import RMSNorm
 
 __all__ = ["Transformer"]
 
@@ -36,7 +37,7 @@ QUERIES_PER_PIECE = 256
 
 
 def rotary_table(start: int, length: int, head_dim: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `[T, D/2]` of frames start .. start + length - 1 (arXiv:2104.09864, eq. 34).
+    """Cosines and signed sines `[T, D]` of frames start .. start + length - 1 (arXiv:2104.09864, eq. 34).
 
     Angles are computed in float64: at frame 100,000 float32 would be off by a hundredth of a radian.
     """
@@ -45,14 +46,14 @@ def rotary_table(start: int, length: int, head_dim: int, *, device: torch.device
     frequencies = ROPE_BASE ** (-torch.arange(0, head_dim, 2, dtype=dtype, device=device) / head_dim)
     frames = torch.arange(start, start + length, dtype=dtype, device=device)
     angles = torch.outer(frames, frequencies)
-    return angles.cos().float(), angles.sin().float()
+    cos, sin = angles.cos().float(), angles.sin().float()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn `[..., T, (1s,) D]` by its frames' angles; the table must broadcast against x."""
+    """Turn the pairs (i, i + D/2) of `[..., D]` by their frames' angles; the table must broadcast against x."""
     cos, sin = rotary
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1).to(x.dtype)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
 
 
 @lru_cache(maxsize=64)
@@ -122,11 +123,12 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """`values_seen` are the values of the layers before this one, which adds its own."""
         batch, length, width = x.shape
-        query, key, value = self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1)
+        query, key = rotate(qkv[:, :, :2], rotary).permute(2, 0, 3, 1, 4)
+        value = qkv[:, :, 2].transpose(1, 2)
         values_seen.append(value)
         if self.value_weights is not None:
             value = self.value_weights[0] * values_seen[0] + self.value_weights[1] * value
-        query, key = rotate(query, rotary), rotate(key, rotary)
         keys, values = key.unsqueeze(3), value.unsqueeze(3)
         if store is not None:
             keys, values = store.append(keys, values)
@@ -154,14 +156,14 @@ class Shortcut(nn.Module):
         num_depths = len(self.depths)
         self.query = nn.Linear(width, width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
-        self.input_norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(num_depths))
+        self.input_norms = nn.ModuleList(RMSNorm(width) for _ in range(num_depths))
         self.key_bias = nn.Parameter(torch.zeros(num_depths, width))
         if shortcut.feature_map == "linear":
             self.maps = nn.ModuleList(nn.Linear(width, 2 * width, bias=False) for _ in range(num_depths))
             self.key_value = None
         else:
             map_dim = shortcut.map_dim or width // 2
-            self.maps = nn.ModuleList(nn.Sequential(MLP(width, map_dim), nn.RMSNorm(width)) for _ in range(num_depths))
+            self.maps = nn.ModuleList(nn.Sequential(MLP(width, map_dim), RMSNorm(width)) for _ in range(num_depths))
             self.key_value = nn.Linear(width, 2 * width, bias=False)
 
     def forward(
@@ -176,12 +178,9 @@ class Shortcut(nn.Module):
         if self.key_value is not None:
             stacked = self.key_value(stacked)
         key, value = stacked.split(width, dim=-1)
-        key = key + self.key_bias
-        shape = (batch, length, len(self.depths), self.num_heads, -1)
-        key, value = (part.view(shape).permute(0, 3, 1, 2, 4) for part in (key, value))
-        cos, sin = rotary
-        keys = rotate(key, (cos.unsqueeze(1), sin.unsqueeze(1)))
-        values = value
+        heads = (self.num_heads, -1)
+        keys = rotate((key + self.key_bias).unflatten(-1, heads), rotary).permute(0, 3, 1, 2, 4)
+        values = value.unflatten(-1, heads).permute(0, 3, 1, 2, 4)
         if store is not None:
             keys, values = store.append(keys, values)
         mixed = attend(self.queries(x, rotary), keys, values, window=self.window)
@@ -189,7 +188,8 @@ class Shortcut(nn.Module):
 
     def queries(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """`[B, H, T, D]` of the block's stream `[B, T, C]`."""
-        return rotate(self.query(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2), rotary)
+        query = self.query(x).unflatten(-1, (1, self.num_heads, -1))
+        return rotate(query, rotary).squeeze(2).transpose(1, 2)
 
 
 def shortcut_depths(config: ModelConfig, shortcut: ShortcutConfig) -> tuple[int, ...]:
@@ -231,11 +231,11 @@ class Block(nn.Module):
         width = config.model_dim
         replaced = shortcut is not None and shortcut.place == "replace"
         self.attention = None if replaced else SelfAttention(config, is_first=is_first)
-        self.attention_norm = None if replaced else nn.RMSNorm(width)
+        self.attention_norm = None if replaced else RMSNorm(width)
         self.shortcut = None if shortcut is None else Shortcut(config, shortcut)
-        self.shortcut_norm = None if shortcut is None else nn.RMSNorm(width)
+        self.shortcut_norm = None if shortcut is None else RMSNorm(width)
         self.mlp = MLP(width, config.mlp_dim or 4 * width)
-        self.mlp_norm = nn.RMSNorm(width)
+        self.mlp_norm = RMSNorm(width)
         self.dropout = nn.Dropout(dropout)
         has_residuals = config.depth_mixing == "attention_residual"
         # The first block's attention has nothing but the embedding to read.
@@ -263,6 +263,14 @@ class Block(nn.Module):
         outputs.append(self.dropout(self.mlp(self.mlp_norm(x))))
 
 
+class TiedEmbedding(nn.Embedding):
+    """One matrix by which tokens are read and predicted."""
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits `[..., V]` of `[..., C]`."""
+        return F.linear(x, self.weight)
+
+
 class Transformer(nn.Module):
     """The model, with or without shortcuts; training, scoring, prefill and decoding all call `forward`.
 
@@ -276,7 +284,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config, self.vocab_sizes = config, tuple(vocab_sizes)
         width, last = config.model_dim, config.num_layers - 1
-        self.embeddings = nn.ModuleList(nn.Embedding(size, width) for size in vocab_sizes)
+        self.embeddings = nn.ModuleList(TiedEmbedding(size, width) for size in vocab_sizes)
         self.blocks = nn.ModuleList(
             Block(config, shortcut=config.shortcut if depth == last else None, is_first=depth == 0, dropout=dropout)
             for depth in range(config.num_layers)
@@ -286,7 +294,7 @@ class Transformer(nn.Module):
             nn.ModuleList(DepthWeightedAverage(depth + 2) for depth in range(config.num_layers)) if is_dense else None
         )
         self.residual = AttentionResidual(width) if config.depth_mixing == "attention_residual" else None
-        self.norm = nn.RMSNorm(width)
+        self.norm = RMSNorm(width)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -335,7 +343,9 @@ class Transformer(nn.Module):
         length = tokens.shape[2]
         start = 0 if cache is None else cache.num_frames
         head_dim = self.config.model_dim // self.config.num_heads
-        rotary = rotary_table(start, length, head_dim, device=tokens.device)
+        cos, sin = rotary_table(start, length, head_dim, device=tokens.device)
+        # For `[B, T, A, H, D]`, A any number of vectors of each head at one frame.
+        rotary = cos[:, None, None], sin[:, None, None]
         x = sum(embedding(tokens[:, stream]) for stream, embedding in enumerate(self.embeddings))
         x = self._run_blocks(x, rotary, cache)
         if cache is not None:
@@ -343,7 +353,7 @@ class Transformer(nn.Module):
         x = self.norm(x)
         widest = max(self.vocab_sizes)
         logits = [
-            F.pad(F.linear(x, embedding.weight), (0, widest - size), value=-torch.inf)
+            F.pad(embedding.predict(x), (0, widest - size), value=-torch.inf)
             for embedding, size in zip(self.embeddings, self.vocab_sizes, strict=True)
         ]
         return torch.stack(logits, dim=1)

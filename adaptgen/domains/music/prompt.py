@@ -13,7 +13,6 @@ from adaptgen.domains.music import splice
 from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
-from adaptgen.domains.music.pianoroll import draw_pianoroll
 from adaptgen.domains.music.plan import MAX_BARS, Plan, find_join_bar
 from adaptgen.domains.music.render import encode_wav, render
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
@@ -81,6 +80,9 @@ class MusicPrompt(Prompt):
             files[".wav"] = encode_wav(render(midi, soundfont=self.request.soundfont))
         tempo = self.song.tempo
         if self.request.picture:
+            # matplotlib takes about as long to import as all the rest.
+            from adaptgen.domains.music.pianoroll import draw_pianoroll
+
             join_seconds = 0.0 if self.request.new_only else tempo.seconds(plan.start)
             files[".png"] = draw_pianoroll(midi, join_seconds=join_seconds, title=self.path.name)
         summary = {

@@ -1,0 +1,200 @@
+"""How fast are tokens drawn, beside Hugging Face transformers, beside what the weights alone cost, and with shortcuts?
+
+    python benchmarks/speed_decode.py --threads 2 --json benchmarks/results/speed_decode.json
+
+The peer is `generate` on a GPT-2 of the same shape: key/value cache, sampling, a prompt of random tokens. Both sides
+are timed whole, prompt and sampling included. "float16" is what `adaptgen continue` does: weights read in float16,
+everything else float32 (`adaptgen.model.pack_weights`). The floor is the time of the model's products of float32
+matrices with one vector, and of nothing else: no attention, no cache, no sampling. It may be beaten by smaller weights.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from command import JsonFile, Threads, run_command, write_result
+from speed import (
+    VOCAB_SIZE,
+    AnyTokens,
+    describe_speed_run,
+    fill,
+    gpt2,
+    prepare,
+    print_ratios,
+    ratio,
+    table_row,
+    time_in_turns,
+    transformer,
+)
+
+from adaptgen.generation import generate
+from adaptgen.model import Transformer, pack_weights
+from adaptgen.sampling import Sampling
+
+WIDTHS = (256, 512)
+PROMPT_FRAMES, BATCH_SIZE = 512, 16
+CONTEXTS = (1_000, 8_000)
+POSITIONS, ROLLING_WINDOW = (500, 16_000), 1_024
+STEPS = 16
+
+
+def main(
+    threads: Threads = None,
+    rounds: Annotated[int, typer.Option(help="How often each thing is timed.")] = 5,
+    new_tokens: Annotated[int, typer.Option(help="Drawn by each call.")] = 512,
+    json: JsonFile = None,
+) -> None:
+    """Print ratios, with the least and the most of the rounds in brackets."""
+    prepare(threads)
+    result: dict[str, Any] = describe_speed_run(rounds=rounds, new_tokens=new_tokens, prompt=PROMPT_FRAMES)
+    for width in WIDTHS:
+        result[f"width {width}"] = _compare_with_peer(width, rounds=rounds, new_tokens=new_tokens)
+    for context in CONTEXTS:
+        result[f"context {context}"] = _shortcut_cost(context, rounds=4 * rounds)
+    result["growth"] = _growth(rounds=rounds)
+    if json is not None:
+        result["table"] = [
+            *(row for width in WIDTHS for row in _peer_rows(width, result[f"width {width}"])),
+            *(
+                table_row(
+                    f"time of a step with shortcuts, 8 x {WIDTHS[0]}, context {context:,}",
+                    bar,
+                    result[f"context {context}"]["figure"],
+                    "our plain model",
+                )
+                for context, bar in zip(CONTEXTS, ("<= 1.15 x", "<= 1.5 x"), strict=True)
+            ),
+            table_row(
+                f"time of a step at position {POSITIONS[1]:,}, window {ROLLING_WINDOW:,}",
+                "<= 2 x",
+                result["growth"]["figure"],
+                f"position {POSITIONS[0]}",
+            ),
+        ]
+        write_result(json, result)
+
+
+def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str, Any]:
+    """Batch 1 in all ways, and ours with 16 continuations at once."""
+    length = PROMPT_FRAMES + new_tokens
+    model, peer = transformer(width, window=length), gpt2(width, length=length)
+    packed, low_peer = pack_weights(model), gpt2(width, length=length).to(torch.bfloat16)
+    prompt = np.random.default_rng(0).integers(VOCAB_SIZE, size=(1, PROMPT_FRAMES))
+    matrices = [matrix.detach() for matrix in model.parameters() if matrix.dim() == 2 and len(matrix) >= width]
+    vectors = [torch.randn(matrix.shape[1]) for matrix in matrices]
+
+    def ours(model: Transformer, batch_size: int = 1) -> None:
+        grammars = [AnyTokens(new_tokens) for _ in range(batch_size)]
+        generate(model, prompt, grammars, Sampling(), seed=0)
+
+    def theirs(model: Any) -> None:
+        tokens = torch.from_numpy(prompt)
+        options = {"do_sample": True, "top_k": 0, "use_cache": True}
+        model.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            **options,
+        )
+
+    @torch.inference_mode()
+    def floor() -> None:
+        for _ in range(new_tokens):
+            for matrix, vector in zip(matrices, vectors, strict=True):
+                torch.mv(matrix, vector)
+
+    # Its prompt takes minutes in bfloat16 where a CPU has no products for it, so it is not timed in every round.
+    of_dtypes = time_in_turns({"float32": lambda: theirs(peer), "bfloat16": lambda: theirs(low_peer)}, rounds=1)
+    seconds = time_in_turns(
+        {
+            "floor": floor,
+            "ours float32": lambda: ours(model),
+            "peer float32": lambda: theirs(peer),
+            "ours float16": lambda: ours(packed),
+            "ours float16, batch": lambda: ours(packed, BATCH_SIZE),
+        },
+        rounds=rounds,
+    )
+    batch = ratio(seconds, "ours float16", "ours float16, batch")
+    figures = {
+        "peer float32 over ours float32": ratio(seconds, "peer float32", "ours float32"),
+        "peer float32 over ours float16": ratio(seconds, "peer float32", "ours float16"),
+        "floor over ours float32": ratio(seconds, "floor", "ours float32"),
+        "floor over ours float16": ratio(seconds, "floor", "ours float16"),
+        "peer bfloat16 over peer float32": ratio(of_dtypes, "bfloat16", "float32"),
+        "batch 16 over batch 1, tokens/s": {name: BATCH_SIZE * value for name, value in batch.items()},
+    }
+    weight_mb = sum(matrix.numel() * matrix.element_size() for matrix in matrices) / 1e6
+    cache_mb = model.new_cache(1).num_bytes / (2 * length) * (PROMPT_FRAMES + new_tokens / 2) / 1e6
+    read = f"{weight_mb:.0f} MB of weights, {cache_mb:.0f} MB of keys and values on average"
+    print(f"8 layers x {width}, shortcut: a step reads {read}, in float32")
+    for name, times in seconds.items():
+        print(f"  {name:<34} {1000 * statistics.median(times) / new_tokens:7.2f} ms per step")
+    print_ratios(figures)
+    return {"seconds": seconds, "seconds of the peer's dtypes": of_dtypes, "figures": figures, "read": read}
+
+
+def _peer_rows(width: int, result: dict[str, Any]) -> list[dict[str, str]]:
+    figures = result["figures"]
+    of_peer, of_floor = {256: (">= 2 x", ">= 0.5 x"), 512: (">= 1.4 x", ">= 0.75 x")}[width]
+    peer, floor, shape = "transformers' `generate`, float32", "products with weights alone, float32", f"8 x {width}"
+    return [
+        table_row(f"what a step reads, {shape}, float32", "", result["read"]),
+        table_row(f"speed, {shape}, float32", of_peer, figures["peer float32 over ours float32"], peer),
+        table_row(f"speed, {shape}, float16 weights", ">= 3 x", figures["peer float32 over ours float16"], peer),
+        table_row("time of the peer in bfloat16", "", figures["peer bfloat16 over peer float32"], peer),
+        table_row(f"speed, {shape}, float32", of_floor, figures["floor over ours float32"], floor),
+        table_row(f"speed, {shape}, float16 weights", of_floor, figures["floor over ours float16"], floor),
+        table_row(
+            f"tokens/s of {BATCH_SIZE} continuations at once, {shape}, float16 weights",
+            ">= 8 x",
+            figures["batch 16 over batch 1, tokens/s"],
+            "ours at batch 1",
+        ),
+    ]
+
+
+def _shortcut_cost(context: int, *, rounds: int) -> dict[str, Any]:
+    """Time of a step of the shortcut model over that of the plain one, both packed, with so many frames in view."""
+    models = {
+        name: pack_weights(transformer(WIDTHS[0], window=context + STEPS * (rounds + 2), shortcut=name == "shortcut"))
+        for name in ("plain", "shortcut")
+    }
+    tasks = {name: _Steps(model, context) for name, model in models.items()}
+    seconds = time_in_turns(tasks, rounds=rounds)
+    figure = ratio(seconds, "shortcut", "plain")
+    print_ratios({f"shortcut over plain, context {context}": figure})
+    return {"seconds": seconds, "figure": figure}
+
+
+def _growth(*, rounds: int) -> dict[str, Any]:
+    """Time of a step far behind the window over that of an early one; the cache's memory at both."""
+    model = pack_weights(transformer(WIDTHS[0], window=ROLLING_WINDOW))
+    early, late = (_Steps(model, position) for position in POSITIONS)
+    seconds = time_in_turns({"early": early, "late": late}, rounds=rounds)
+    figure = ratio(seconds, "late", "early")
+    print_ratios({f"position {POSITIONS[1]} over {POSITIONS[0]}, window {ROLLING_WINDOW}": figure})
+    return {"seconds": seconds, "figure": figure, "cache bytes": [early.cache.num_bytes, late.cache.num_bytes]}
+
+
+class _Steps:
+    """Some steps on from a past of so many frames, each time it is called."""
+
+    def __init__(self, model: Transformer, num_frames: int) -> None:
+        self.model, self.cache = model, model.new_cache(1)
+        fill(self.cache, num_frames)
+        self.token = torch.zeros(1, 1, 1, dtype=torch.int64)
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        for _ in range(STEPS):
+            self.model(self.token, self.cache)
+
+
+if __name__ == "__main__":
+    run_command(main)
