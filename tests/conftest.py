@@ -42,6 +42,12 @@ def token_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session")
+def tiny_recipe_text() -> str:
+    """What is in `tiny_recipe`, for what outlives a test."""
+    return TINY_RECIPE
+
+
 @pytest.fixture
 def tiny_recipe(tmp_path: Path) -> Iterator[Path]:
     """A recipe file of a model that trains in no time, on one thread so that it does so the same way each time."""

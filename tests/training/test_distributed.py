@@ -59,13 +59,11 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, token_cache: Path) -> Iterator[Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, token_cache: Path, tiny_recipe_text: str) -> Iterator[Path]:
     """Runs of one process, and of two, which are started once since that takes most of the time."""
-    from conftest import TINY_RECIPE
-
     folder, num_threads = tmp_path_factory.mktemp("runs"), torch.get_num_threads()
     recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY_RECIPE, encoding="utf-8")
+    recipe.write_text(tiny_recipe_text, encoding="utf-8")
     train(recipe, folder / "one", SAME)
     train(recipe, folder / "one, muon", MUON)
     train(recipe, folder / "from one to two", SAME, stop_after=STOP_AFTER)
