@@ -10,7 +10,6 @@ from adaptgen.checkpoint import Checkpoint
 from adaptgen.domains.base import Continuation, ContinuationRequest
 from adaptgen.errors import UsageError
 from adaptgen.generation import generate
-from adaptgen.model import pack_weights
 from adaptgen.sampling import Sampling
 
 __all__ = ["continue_file"]
@@ -33,7 +32,7 @@ def continue_file(
 
     Args:
         path: of the checkpoint's domain.
-        checkpoint: the model.
+        checkpoint: the model, which is faster with its weights packed (`adaptgen.model.pack_weights`).
         request: how much, from where.
         sampling: how tokens are drawn.
         variations: how many different continuations, drawn as one batch.
@@ -61,7 +60,7 @@ def continue_file(
 
     started = time.perf_counter()
     tokens = generate(
-        pack_weights(checkpoint.model),
+        checkpoint.model,
         prompt.tokens,
         grammars,
         sampling,
