@@ -146,3 +146,20 @@ def test_shipped_twins_show_what_the_shortcut_does_without_any_data(adaptgen_her
     assert shortcut["parameters"] == pytest.approx(plain["parameters"], rel=0.01)
     assert shortcut["difference_to_first"]["high"] < 0, "lower, outside the interval"
     assert large["bits_per_note"]["value"] < 7
+
+
+def test_models_of_one_stream_and_of_ten_are_not_compared(adaptgen_here: Run) -> None:
+    code, out, _ = adaptgen_here("eval", "--dataset", "speech", "--limit", "2", "--json")
+    assert code == 0
+    plain, shortcut, large = json.loads(out)["models"]
+    assert [row["checkpoint"] for row in (plain, shortcut, large)] == [
+        "speech-twin-plain",
+        "speech-twin-shortcut",
+        "speech",
+    ]
+    assert [row["streams"] for row in (plain, shortcut, large)] == [1, 1, 10]
+    assert "difference_to_first" in shortcut
+    assert "difference_to_first" not in large
+    by_codebook = [bits["value"] for bits in large["bits_per_second_by_codebook"]]
+    assert sum(by_codebook) == pytest.approx(large["bits_per_second"]["value"])
+    assert by_codebook[0] < plain["bits_per_second"]["value"] * 1.2, "its coarsest stream is one of the same"

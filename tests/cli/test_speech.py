@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
+
+from adaptgen.domains.speech.pitch import track_pitch
 
 Run = Callable[..., tuple[int, str, str]]
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -88,3 +91,17 @@ def test_what_makes_no_sense_is_said(
     assert expected in err
     assert "Traceback" not in err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_shipped_checkpoint_goes_on_speaking(adaptgen_here: Run, tmp_path: Path) -> None:
+    """Also from a recording that ends in silence: now voiced and now not, at a pitch that people have, and no hiss."""
+    code, _, err = adaptgen_here("continue", EXAMPLES / "talk.wav", "--seconds", 4, "--seed", 0, "--new-only")
+    assert code == 0, err
+    new, rate = soundfile.read(tmp_path / "talk.continued.wav", dtype="float32")
+    assert len(new) == 4 * rate == 64_000
+    hz, strength = track_pitch(new, hop=320, sample_rate_hz=rate)
+    is_voiced = strength > 0
+    assert 0.2 < is_voiced.mean() < 0.95
+    assert 120 < np.median(hz[is_voiced]) < 300, "the recording's is 200 Hz or so"
+    levels = 20 * np.log10(np.sqrt((new.reshape(-1, 320) ** 2).mean(axis=1)) + 1e-6)
+    assert np.ptp(np.quantile(levels, [0.05, 0.95])) > 20, "sounds and pauses"
