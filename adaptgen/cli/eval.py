@@ -220,8 +220,8 @@ def _figures(
         "perplexity": math.exp(min(nats.value, LARGEST_NATS)),
         f"bits_per_{model.tokenizer.unit_name}": _interval(bits_per_unit(scores, seed=seed)),
     }
-    by_stream = bits_per_unit_by_stream(scores, seed=seed)
-    if len(by_stream) > 1:
+    if figures["streams"] > 1:
+        by_stream = bits_per_unit_by_stream(scores, seed=seed)
         figures[f"bits_per_{model.tokenizer.unit_name}_by_codebook"] = [_interval(bits) for bits in by_stream]
     if first is not None:
         figures["difference_to_first"] = _interval(paired_difference(scores, first, seed=seed))
