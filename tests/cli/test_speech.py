@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tiny_runs import TINY, TWO_STEPS
 
 from adaptgen.domains.speech.pitch import track_pitch
 
 Run = Callable[..., tuple[int, str, str]]
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TINY = ("--set", "model.model_dim=32", "--set", "model.num_layers=2", "--set", "training.num_threads=1")
-TWO_STEPS = ("--steps", 2, "--set", "training.validate_every=2", "--set", "training.validation_batches=1")
 
 
 @pytest.fixture

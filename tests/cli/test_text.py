@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_runs import TINY, TWO_STEPS
 
 Run = Callable[..., tuple[int, str, str]]
-TINY = ("--set", "model.model_dim=32", "--set", "model.num_layers=2", "--set", "training.num_threads=1")
-TWO_STEPS = ("--steps", 2, "--set", "training.validate_every=2", "--set", "training.validation_batches=1")
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_runs import TINY, TWO_STEPS
 
 from adaptgen.cli.common import StopSignals
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 Adaptgen = Callable[..., tuple[int, str, str]]
-TWO_STEPS = ("--steps", 2, "--set", "training.validate_every=2", "--set", "training.validation_batches=1")
-TINY_MODEL = ("--set", "model.model_dim=32", "--set", "model.num_layers=2", "--set", "training.num_threads=1")
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_card_says_how_to_use_the_run(adaptgen_here: Adaptgen, tiny_recipe: Path
 
 
 def test_shipped_recipe_runs_anywhere_and_is_fine_tuned(adaptgen_here: Adaptgen, tmp_path: Path) -> None:
-    code, _, err = adaptgen_here("train", "recipes/music.yaml", *TWO_STEPS, *TINY_MODEL)
+    code, _, err = adaptgen_here("train", "recipes/music.yaml", *TWO_STEPS, *TINY)
     assert code == 0, err
     fine_tune = ("train", "music-finetune", *TWO_STEPS, "--set", "init_from=runs/music/best", "--json")
     code, _, err = adaptgen_here(*fine_tune, "-o", "tuned", "--set", "training.num_threads=1")
