@@ -10,6 +10,7 @@ from adaptgen.checkpoint import Checkpoint
 from adaptgen.domains.base import Continuation, ContinuationRequest
 from adaptgen.errors import UsageError
 from adaptgen.generation import generate
+from adaptgen.model import new_decoder
 from adaptgen.sampling import Sampling
 
 __all__ = ["continue_file"]
@@ -32,7 +33,7 @@ def continue_file(
 
     Args:
         path: of the checkpoint's domain.
-        checkpoint: the model, which is faster with its weights packed (`adaptgen.model.pack_weights`).
+        checkpoint: the model.
         request: how much, from where.
         sampling: how tokens are drawn.
         variations: how many different continuations, drawn as one batch.
@@ -60,7 +61,7 @@ def continue_file(
 
     started = time.perf_counter()
     tokens = generate(
-        checkpoint.model,
+        new_decoder(checkpoint.model),
         prompt.tokens,
         grammars,
         sampling,

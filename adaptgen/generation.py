@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
+from threadpoolctl import threadpool_limits
 
 from adaptgen.domains.base import Grammar
-from adaptgen.model import Transformer
+from adaptgen.model import Decoder
 from adaptgen.sampling import Sampling
 
 __all__ = ["generate"]
 
 
-@torch.inference_mode()
 def generate(
-    model: Transformer,
+    decoder: Decoder,
     prompt: np.ndarray,
     grammars: Sequence[Grammar],
     sampling: Sampling,
@@ -32,7 +30,7 @@ def generate(
     """Continue one prompt in several ways at once.
 
     Args:
-        model: in evaluation mode.
+        decoder: of a model, as `adaptgen.model.new_decoder` makes it.
         prompt: int64 `[K, T]`, T >= 1.
         grammars: one per continuation; each is told its frames until it is done.
         sampling: how to draw.
@@ -44,38 +42,39 @@ def generate(
     """
     randoms = [np.random.default_rng((seed, index)) for index in range(len(grammars))]
     frames: list[list[np.ndarray]] = [[] for _ in grammars]
-    cache = model.new_cache(1)
-    logits = model(torch.from_numpy(prompt)[None], cache)[:, :, -1].expand(len(grammars), -1, -1)
-    cache.repeat(len(grammars))
-    last = torch.from_numpy(prompt[:, -1]).expand(len(grammars), -1).clone()
-    while True:
-        rows = [row for row, grammar in enumerate(grammars) if not grammar.is_done]
-        # The filters of all rows at once: for sixteen rows they would else take as long as the model.
-        probabilities = sampling.probabilities(_legal(logits[rows], [grammars[row] for row in rows])).numpy()
-        for row, of_streams in zip(rows, probabilities, strict=True):
-            frame = _draw(of_streams, randoms[row])
-            grammars[row].accept(frame)
-            if not grammars[row].is_done:
-                frames[row].append(frame)
-                last[row] = torch.from_numpy(frame)
-        on_frame()
-        if all(grammar.is_done for grammar in grammars):
-            break
-        # A finished row is fed its last frame again; what comes out is not looked at.
-        logits = model(last[:, :, None], cache)[:, :, -1]
+    logits = decoder.start(prompt, len(grammars))
+    last = np.repeat(prompt[None, :, -1], len(grammars), axis=0)
+    # A frame is too little work to share. Threads would wait for each other hundreds of times in each, and for long
+    # wherever another program has a core.
+    with threadpool_limits(1):
+        while True:
+            rows = [row for row, grammar in enumerate(grammars) if not grammar.is_done]
+            # The filters of all rows at once: for sixteen rows they would else take as long as the model.
+            probabilities = sampling.probabilities(_legal(logits[rows], [grammars[row] for row in rows]))
+            for row, of_streams in zip(rows, probabilities, strict=True):
+                frame = _draw(of_streams, randoms[row])
+                grammars[row].accept(frame)
+                if not grammars[row].is_done:
+                    frames[row].append(frame)
+                    last[row] = frame
+            on_frame()
+            if all(grammar.is_done for grammar in grammars):
+                break
+            # A finished row is fed its last frame again; what comes out is not looked at.
+            logits = decoder.step(last)
     empty = np.zeros((prompt.shape[0], 0), dtype=np.int64)
     return [np.stack(row, axis=1) if row else empty for row in frames]
 
 
-def _legal(logits: Tensor, grammars: Sequence[Grammar]) -> Tensor:
+def _legal(logits: np.ndarray, grammars: Sequence[Grammar]) -> np.ndarray:
     """Logits `[B, K, V]` of the tokens that each row's grammar allows, -inf for all others."""
     allowed = np.stack([grammar.allowed() for grammar in grammars])
     assert allowed.any(axis=-1).all(), "a grammar always leaves a way on"
-    legal = logits.masked_fill(torch.from_numpy(~allowed), -torch.inf)
+    legal = np.where(allowed, logits, -np.inf)
     for row, grammar in enumerate(grammars):
         for stand_in in grammar.stand_ins():
             wanted = [stand_in.token, *stand_in.others]
-            legal[row, stand_in.stream, stand_in.token] = logits[row, stand_in.stream, wanted].logsumexp(0)
+            legal[row, stand_in.stream, stand_in.token] = np.logaddexp.reduce(logits[row, stand_in.stream, wanted])
     return legal
 
 

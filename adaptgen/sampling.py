@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from adaptgen.errors import UsageError
 
@@ -41,24 +40,27 @@ class Sampling:
             if value is not None and not 0 < value <= 1:
                 raise UsageError(f"{name} is {value}", "Give a number above 0 and up to 1")
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities float64 `[..., V]` to draw from, for `[..., V]` logits of which some may be -inf."""
-        logits = logits.double()
+        logits = logits.astype(np.float64)
         if self.temperature == 0:
-            return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).double()
+            probabilities = np.zeros_like(logits)
+            np.put_along_axis(probabilities, logits.argmax(-1, keepdims=True), 1.0, axis=-1)
+            return probabilities
         # The largest logit becomes 0 first, so that no temperature however small makes it infinite.
-        probabilities = ((logits - logits.amax(-1, keepdim=True)) / self.temperature).softmax(-1)
+        with np.errstate(over="ignore"):
+            probabilities = np.exp((logits - logits.max(-1, keepdims=True)) / self.temperature)
+        probabilities /= probabilities.sum(-1, keepdims=True)
         if self.min_p is not None:
-            floor = self.min_p * probabilities.amax(-1, keepdim=True)
-            probabilities = probabilities.where(probabilities >= floor, 0)
+            probabilities[probabilities < self.min_p * probabilities.max(-1, keepdims=True)] = 0
         if self.top_k is not None or self.top_p is not None:
-            ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-            keep = torch.ones_like(ordered, dtype=torch.bool)
-            if self.top_k is not None:
-                keep[..., min(self.top_k, keep.shape[-1]) :] = False
+            order = np.argsort(-probabilities, axis=-1, kind="stable")
+            ordered = np.take_along_axis(probabilities, order, axis=-1)
             if self.top_p is not None:
-                total = ordered.sum(-1, keepdim=True)
-                keep &= ordered.cumsum(-1) - ordered < self.top_p * total
-                keep[..., 0] = True
-            probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered.where(keep, 0))
-        return probabilities / probabilities.sum(-1, keepdim=True)
+                before = ordered.cumsum(-1) - ordered
+                before[..., 0] = -np.inf
+                ordered[before >= self.top_p * ordered.sum(-1, keepdims=True)] = 0
+            if self.top_k is not None:
+                ordered[..., self.top_k :] = 0
+            np.put_along_axis(probabilities, order, ordered, axis=-1)
+        return probabilities / probabilities.sum(-1, keepdims=True)

@@ -49,6 +49,7 @@ from adaptgen.domains.speech.metrics import PROSODY, longest_hold_seconds
 from adaptgen.domains.speech.sound import SUFFIXES, loudness, open_sound, read_mono, resample
 from adaptgen.errors import InputFileError, UsageError
 from adaptgen.generation import generate
+from adaptgen.model import new_decoder
 from adaptgen.sampling import Sampling
 
 CORPORA, OTHER_VOICE = ("kathleen", "speechocean762"), "asterisk_en"
@@ -123,7 +124,7 @@ def continue_case(case: Case, checkpoint: Checkpoint, sampling: Sampling, *, see
     request = ContinuationRequest(seconds=NEW_SECONDS, from_seconds=PROMPT_SECONDS, new_only=True)
     tokenizer, window = checkpoint.tokenizer, checkpoint.model.config.attention_window
     prompt = checkpoint.domain.read_prompt(case.path, tokenizer, request, window=window)
-    (tokens,) = generate(checkpoint.model, prompt.tokens, [prompt.new_grammar()], sampling, seed=seed)
+    (tokens,) = generate(new_decoder(checkpoint.model), prompt.tokens, [prompt.new_grammar()], sampling, seed=seed)
     new, rate = soundfile.read(io.BytesIO(prompt.complete(tokens).files[prompt.suffix]), dtype="float32")
     before, _ = soundfile.read(case.path, frames=int(PROMPT_SECONDS * rate), dtype="float32")
     hold = longest_hold_seconds(tokenizer.undelay(tokens), frames_per_second=tokenizer.codec.frames_per_second)

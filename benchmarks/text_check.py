@@ -32,6 +32,7 @@ from adaptgen.domains.text.corpus import split_documents
 from adaptgen.domains.text.encoding import read_text
 from adaptgen.domains.text.grammar import Length, TextGrammar, TokenMoves
 from adaptgen.generation import generate
+from adaptgen.model import new_decoder
 from adaptgen.sampling import Sampling
 
 CORPUS = "eltec_eng"
@@ -86,11 +87,11 @@ def passages(text: str, count: int) -> list[tuple[str, str]]:
 def write_on(
     checkpoint: Checkpoint, moves: TokenMoves, prompts: Sequence[str], sampling: Sampling, *, seed: int
 ) -> list[str]:
-    texts = []
+    texts, decoder = [], new_decoder(checkpoint.model)
     for prompt in prompts:
         tokens = checkpoint.tokenizer.encode(prompt)[:, -checkpoint.model.config.attention_window :]
         grammar = TextGrammar(moves, Length(words=NEW_WORDS))
-        (new,) = generate(checkpoint.model, tokens, [grammar], sampling, seed=seed)
+        (new,) = generate(decoder, tokens, [grammar], sampling, seed=seed)
         texts.append(checkpoint.tokenizer.decode(new).decode("utf-8"))
     return texts
 

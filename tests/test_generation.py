@@ -7,12 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from adaptgen.config import ModelConfig
 from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.generation import generate
-from adaptgen.model import Transformer
+from adaptgen.model import Decoder, Transformer, new_decoder
 from adaptgen.sampling import Sampling
 
 VOCAB_SIZES = (7, 5)
@@ -54,8 +53,12 @@ def model() -> Transformer:
         return Transformer(config, VOCAB_SIZES).eval()
 
 
-def drawn(model: nn.Module, lengths: list[int], sampling: Sampling | None = None, *, seed: int = 0) -> list[np.ndarray]:
-    return generate(model, PROMPT, [Stairs(length) for length in lengths], sampling or Sampling(), seed=seed)
+def drawn(
+    model: Transformer, lengths: list[int], sampling: Sampling | None = None, *, seed: int = 0
+) -> list[np.ndarray]:
+    return generate(
+        new_decoder(model), PROMPT, [Stairs(length) for length in lengths], sampling or Sampling(), seed=seed
+    )
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0), Sampling(temperature=50, top_k=2)])
@@ -67,7 +70,7 @@ def test_every_frame_is_legal_in_both_streams(model: Transformer, sampling: Samp
 
 def test_the_frame_that_ends_it_is_not_part_of_it(model: Transformer) -> None:
     grammar = Stairs(5)
-    (result,) = generate(model, PROMPT, [grammar], Sampling(), seed=0)
+    (result,) = generate(new_decoder(model), PROMPT, [grammar], Sampling(), seed=0)
     assert np.array_equal(result, np.stack(grammar.frames[1:-1], axis=1))
 
 
@@ -102,18 +105,18 @@ def test_frames_come_from_the_prediction_for_the_past_that_was_drawn(model: Tran
     assert np.array_equal(result, past[:, PROMPT.shape[1] :])
 
 
-class Certain(nn.Module):
+class Certain(Decoder):
     """Predicts the same two distributions always."""
 
     def __init__(self, probabilities: list[list[float]]) -> None:
-        super().__init__()
-        self.logits = torch.tensor(probabilities, dtype=torch.float64).log()
+        with np.errstate(divide="ignore"):
+            self.logits = np.log(probabilities)[None]
 
-    def new_cache(self, batch_size: int) -> SimpleNamespace:
-        return SimpleNamespace(repeat=lambda batch_size: None)
+    def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
+        return self.logits.repeat(num_rows, axis=0)
 
-    def forward(self, tokens: Tensor, cache: object = None) -> Tensor:
-        return self.logits[None, :, None].expand(tokens.shape[0], -1, tokens.shape[2], -1)
+    def step(self, frames: np.ndarray) -> np.ndarray:
+        return self.logits.repeat(len(frames), axis=0)
 
 
 class Free(Grammar):
@@ -138,9 +141,9 @@ class Free(Grammar):
 
 
 def test_tokens_come_as_often_as_they_are_likely_among_the_legal() -> None:
-    model = Certain([[0.5, 0.3, 0.0, 0.2], [0.6, 0.1, 0.2, 0.1]])
+    decoder = Certain([[0.5, 0.3, 0.0, 0.2], [0.6, 0.1, 0.2, 0.1]])
     grammar = Free(4000, [[True, True, True, False], [False, True, True, True]])
-    generate(model, PROMPT, [grammar], Sampling(), seed=1)
+    generate(decoder, PROMPT, [grammar], Sampling(), seed=1)
     shares = grammar.counts / grammar.counts.sum(-1, keepdims=True)
     assert shares == pytest.approx(np.array([[0.625, 0.375, 0, 0], [0, 0.25, 0.5, 0.25]]), abs=0.03)
     assert grammar.counts[0, 2:].sum() == 0, "neither what the model nor what the grammar excludes may come"
@@ -151,9 +154,9 @@ def test_a_stand_in_takes_over_what_others_would_have_had() -> None:
         def stand_ins(self) -> list[StandIn]:
             return [StandIn(0, 1, np.array([0, 3]))]
 
-    model = Certain([[0.5, 0.1, 0.2, 0.2], [0.25, 0.25, 0.25, 0.25]])
+    decoder = Certain([[0.5, 0.1, 0.2, 0.2], [0.25, 0.25, 0.25, 0.25]])
     grammar = Leading(4000, [[False, True, True, False], [True, True, False, False]])
-    generate(model, PROMPT, [grammar], Sampling(), seed=1)
+    generate(decoder, PROMPT, [grammar], Sampling(), seed=1)
     shares = grammar.counts / grammar.counts.sum(-1, keepdims=True)
     assert shares == pytest.approx(np.array([[0, 0.8, 0.2, 0], [0.5, 0.5, 0, 0]]), abs=0.03)
 
@@ -181,5 +184,5 @@ def test_progress_is_told_after_each_frame_and_may_stop_it(model: Transformer) -
             raise Stop
 
     with pytest.raises(Stop):
-        generate(model, PROMPT, grammars, Sampling(), seed=0, on_frame=on_frame)
+        generate(new_decoder(model), PROMPT, grammars, Sampling(), seed=0, on_frame=on_frame)
     assert seen == [[2, 2], [3, 3], [4, 4], [5, 4], [6, 4]]

@@ -109,10 +109,8 @@ def continue_(
 
     from adaptgen.checkpoint import load_checkpoint
     from adaptgen.continuation import continue_file
-    from adaptgen.model import pack_weights
 
     loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
-    loaded.model = pack_weights(loaded.model)
     sampling = _override(loaded.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     seed = secrets.randbelow(LARGEST_SEED) if seed is None else seed
     is_shown_live = domain.is_readable and variations == 1 and not as_json and sys.stdout.isatty()

@@ -2,7 +2,17 @@
 
 from adaptgen.model.attention_map import AttentionMap, map_attention
 from adaptgen.model.cache import Cache
-from adaptgen.model.packed import pack_weights
+from adaptgen.model.decoder import Decoder, ForwardDecoder
+from adaptgen.model.fast_decoder import FastDecoder, new_decoder
 from adaptgen.model.transformer import Transformer
 
-__all__ = ["AttentionMap", "Cache", "Transformer", "map_attention", "pack_weights"]
+__all__ = [
+    "AttentionMap",
+    "Cache",
+    "Decoder",
+    "FastDecoder",
+    "ForwardDecoder",
+    "Transformer",
+    "map_attention",
+    "new_decoder",
+]

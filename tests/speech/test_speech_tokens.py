@@ -17,7 +17,7 @@ from adaptgen.domains.speech.grammar import SpeechGrammar
 from adaptgen.domains.speech.tokenizer import ABSENT, NUM_SPECIAL, SpeechTokenizer
 from adaptgen.errors import RecipeError
 from adaptgen.generation import generate
-from adaptgen.model import Transformer
+from adaptgen.model import Transformer, new_decoder
 from adaptgen.sampling import Sampling
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -81,7 +81,9 @@ def test_drawing_through_the_cache_is_what_a_whole_forward_says(num_codebooks: i
     model = small_model(tokenizer)
     codes = tokenizer.encode(np.random.default_rng(0).standard_normal(640 * 12).astype(np.float32) * 0.1)
     prompt = tokenizer.document(codes)[:, :13]
-    (drawn,) = generate(model, prompt, [SpeechGrammar(tokenizer, codes, 7)], Sampling(temperature=0), seed=0)
+    (drawn,) = generate(
+        new_decoder(model), prompt, [SpeechGrammar(tokenizer, codes, 7)], Sampling(temperature=0), seed=0
+    )
     assert drawn.shape == (num_codebooks, 7 + num_codebooks - 1)
     whole = np.concatenate([prompt, drawn], axis=1)
     with torch.no_grad():

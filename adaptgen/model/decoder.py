@@ -1,0 +1,53 @@
+"""Decoding: read a prompt, then predict frame after frame, in one row or in several that share the prompt."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+
+from adaptgen.model.cache import Cache
+from adaptgen.model.transformer import Transformer
+
+__all__ = ["Decoder", "ForwardDecoder"]
+
+
+class Decoder(ABC):
+    """Goes on from a prompt; may be started again with another one."""
+
+    @abstractmethod
+    def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
+        """Read a prompt int64 `[K, T]`, T >= 1, that all rows go on from, and predict the frame after it.
+
+        Returns:
+            Logits float32 `[B, K, V]`, V the largest vocabulary; those that a smaller one lacks are -inf.
+        """
+
+    @abstractmethod
+    def step(self, frames: np.ndarray) -> np.ndarray:
+        """Add one frame to each row, int64 `[B, K]`, and predict the next ones, as `start` does."""
+
+
+class ForwardDecoder(Decoder):
+    """By `Transformer.forward` and its cache: every model, on every device, in every dtype."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        self.cache: Cache | None = None
+
+    @torch.inference_mode()
+    def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
+        self.cache = self.model.new_cache(1)
+        logits = self._predict(prompt[None])
+        self.cache.repeat(num_rows)
+        return logits.repeat(num_rows, axis=0)
+
+    @torch.inference_mode()
+    def step(self, frames: np.ndarray) -> np.ndarray:
+        return self._predict(frames[:, :, None])
+
+    def _predict(self, tokens: np.ndarray) -> np.ndarray:
+        device = self.model.embeddings[0].weight.device
+        logits = self.model(torch.from_numpy(tokens).to(device), self.cache)
+        return logits[:, :, -1].float().cpu().numpy()
