@@ -21,7 +21,7 @@ from command import Threads, run_command
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "PERFORMANCE.md"
 RESULTS = Path(__file__).parent / "results"
-SCRIPTS = ("speed_start", "speed_train", "speed_decode")
+SCRIPTS = ("speed_start", "speed_data", "speed_train", "speed_decode")
 
 
 def main(threads: Threads = None) -> None:

@@ -17,7 +17,7 @@ from provenance import describe_run
 
 from adaptgen.config import ModelConfig, ShortcutConfig
 from adaptgen.domains.base import Grammar
-from adaptgen.model import Cache, Transformer
+from adaptgen.model import Transformer
 from adaptgen.training.memory import keep_freed_memory
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "VOCAB_SIZE",
     "AnyTokens",
     "describe_speed_run",
-    "fill",
     "gpt2",
     "prepare",
     "print_ratios",
@@ -98,18 +97,6 @@ def gpt2(width: int, *, length: int) -> Any:
         pad_token_id=0,
     )
     return GPT2LMHeadModel(config).eval()
-
-
-@torch.inference_mode()
-def fill(cache: Cache, num_frames: int) -> None:
-    """Give a cache so many more frames of a past that nobody has computed: how long a step takes does not tell."""
-    stores = [store for store in (*cache.blocks, cache.shortcut) if store is not None]
-    for store in stores:
-        batch, heads, _, depths, head_dim = store.keys.shape
-        for start in range(0, num_frames, store.window):
-            shape = (batch, heads, min(store.window, num_frames - start), depths, head_dim)
-            store.append(torch.randn(shape), torch.randn(shape))
-    cache.num_frames += num_frames
 
 
 def time_in_turns(tasks: dict[str, Callable[[], object]], *, rounds: int) -> dict[str, list[float]]:

@@ -51,7 +51,7 @@ def main(
         "peer": gpt2(WIDTH, length=SEQUENCE),
     }
     tokens = torch.randint(VOCAB_SIZE, (batch_size, 1, SEQUENCE + 1))
-    seconds = time_in_turns({name: _new_step(model, tokens) for name, model in models.items()}, rounds=rounds)
+    seconds = time_in_turns({name: new_step(model, tokens) for name, model in models.items()}, rounds=rounds)
     figures = {
         "peer over plain": ratio(seconds, "peer", "plain"),
         "peer over shortcut": ratio(seconds, "peer", "shortcut"),
@@ -83,7 +83,7 @@ def main(
         write_result(json, settings | {"seconds": seconds, "figures": figures} | shares | {"table": table})
 
 
-def _new_step(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
+def new_step(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
     """One step of training on the same tokens each time, of ours or of the peer's."""
     model.train()
     config = TrainingConfig(batch_size=len(tokens), seq_len=SEQUENCE, max_steps=1, learning_rate=1e-3)

@@ -46,7 +46,7 @@ def eval_(
     source: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder with a copy of the published data, not to fetch them.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many documents, evenly spaced.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many documents, of as many files, evenly spaced.")] = None,
     batch_size: Annotated[int, typer.Option(help="Documents read side by side; changes no score.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the figures as JSON here.")] = None,
@@ -185,16 +185,25 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
 def _read(
     files: list[Path], domain: Domain, tokenizer: Tokenizer, *, limit: int | None
 ) -> tuple[list[np.ndarray], list[tuple[Path, str]]]:
-    """All documents, or so many of them evenly spaced, and the files that cannot be read."""
+    """Documents, all or so many of as many files, and the files that cannot be read."""
     documents, skipped = [], []
-    for path in files:
-        try:
-            documents += domain.read_documents(path, tokenizer, is_training=False)
-        except InputFileError as error:
-            skipped.append((path, error.problem.removeprefix(f"{path} ")))
-    if limit is not None and limit < len(documents):
-        documents = [documents[index * len(documents) // limit] for index in range(limit)]
-    return documents, skipped
+    files = _evenly(files, limit)
+    with progress_bar(stderr=True) as progress:
+        task = progress.add_task("reading", total=len(files), status="files")
+        for path in files:
+            try:
+                documents += domain.read_documents(path, tokenizer, is_training=False)
+            except InputFileError as error:
+                skipped.append((path, error.problem.removeprefix(f"{path} ")))
+            progress.advance(task)
+    return _evenly(documents, limit), skipped
+
+
+def _evenly(items: list[Any], limit: int | None) -> list[Any]:
+    """So many of them, evenly spaced, from the first on."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[index * len(items) // limit] for index in range(limit)]
 
 
 def _predict_the_same(model: Checkpoint, other: Checkpoint) -> bool:

@@ -113,6 +113,16 @@ def test_a_limit_takes_documents_evenly_spaced(adaptgen_here: Run, tmp_path: Pat
     assert json.loads(out)["units"] == (1 + 3) + (2 + 3) + (8 + 3)
 
 
+def test_a_limit_reads_no_more_files_than_it_needs(adaptgen_here: Run, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    for number in range(6):
+        (tmp_path / "texts" / f"{number}.txt").write_bytes(b"x" * 2**number if number % 2 == 0 else b"\x00\xff" * 9)
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    _, out, _ = adaptgen_here("eval", "--checkpoint", checkpoint, "--data", tmp_path / "texts", "--limit", 3, "--json")
+    found = json.loads(out)
+    assert (found["units"], found["skipped"]) == (1 + 4 + 16, []), "every other file cannot be read"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [
