@@ -61,7 +61,8 @@ def main(
     peak = _peak_of_training()
     print(f"  training 8 x {WIDTH}, batch {MEMORY_BATCH} x {SEQUENCE:,}: {peak / GB:.2f} GB")
     if json is not None:
-        shape, step = f"8 x {WIDTH} with shortcuts, batch {MEMORY_BATCH} x {SEQUENCE:,}", f"{batch_size} x {SEQUENCE:,}"
+        shape = f"8 x {WIDTH} with shortcuts, batch {MEMORY_BATCH} x {SEQUENCE:,}"
+        step = f"a step, batch {batch_size} x {SEQUENCE:,}"
         table = [
             table_row(f"tokenising {num_songs} songs with {workers} processes", ">= 1.7 x", parallel, "one process"),
             table_row(

@@ -124,7 +124,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
             for matrix, vector in zip(matrices, vectors, strict=True):
                 torch.mv(matrix, vector)
 
-    # In bfloat16, where a CPU has no products for it, a prompt can take minutes, so it is timed once and for few tokens.
+    # In bfloat16, where a CPU has no products for it, a prompt can take minutes, so that is timed once, briefly.
     of_dtypes = time_in_turns(
         {"float32": lambda: theirs(peer, LOW_TOKENS), "bfloat16": lambda: theirs(low_peer, LOW_TOKENS)}, rounds=1
     )
