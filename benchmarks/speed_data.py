@@ -65,9 +65,7 @@ def main(
         step = f"a step, batch {batch_size} x {SEQUENCE:,}"
         table = [
             table_row(f"tokenising {num_songs} songs with {workers} processes", ">= 1.7 x", parallel, "one process"),
-            table_row(
-                "time of drawing a batch", "< 2 %", f"{loading:.2%}", f"a step, batch {batch_size} x {SEQUENCE:,}"
-            ),
+            table_row("time of drawing a batch", "< 2 %", f"{loading:.2%}", step),
             table_row(f"most memory that training held, {shape}", "< 4 GB", f"{peak / GB:.2f} GB"),
         ]
         settings = describe_speed_run(rounds=rounds, songs=num_songs, batch_size=batch_size)
