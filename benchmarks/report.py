@@ -131,10 +131,14 @@ def attention_section(result: dict[str, Any]) -> str:
         f"- Without the whole shortcut: {whole['value']:+.4f} bits per {result['unit']} "
         f"({whole['low']:+.4f} to {whole['high']:+.4f} over passages).",
         f"- Rank correlation of what a token costs and how deep is read for it: {correlations}.",
-        f"- On frames equal to the one to come: {copies['attention']:.1%} of the attention; of the frames in view "
-        f"{copies['chance']:.1%} are ({copies['tokens']:,} tokens that have one).",
-        f"- How far back: {back}.",
     ]
+    # A frame of ten codes comes but once.
+    if copies["tokens"]:
+        lines.append(
+            f"- On frames equal to the one to come: {copies['attention']:.1%} of the attention; of the frames in view "
+            f"{copies['chance']:.1%} are ({copies['tokens']:,} tokens that have one)."
+        )
+    lines.append(f"- How far back: {back}.")
     return "\n".join(lines)
 
 
