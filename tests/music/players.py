@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from types import SimpleNamespace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptgen.checkpoint import Checkpoint
 from adaptgen.config import ModelConfig
@@ -33,16 +32,14 @@ def random_player() -> Checkpoint:
     return Checkpoint(get("music"), tokenizer(), model)
 
 
-class Stubborn(nn.Module):
-    """Predicts the same logits whatever it reads; stands where a `Transformer` stands."""
+class Stubborn(Transformer):
+    """Predicts the same logits whatever it reads. It mixes depths, so that it is asked itself for each frame."""
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__()
+        shape = {"num_layers": 1, "num_heads": 1, "model_dim": 8, "attention_window": WINDOW}
+        config = ModelConfig(**shape, shortcut=None, depth_mixing="denseformer")
+        super().__init__(config, tuple(logits.shape))
         self.logits = logits
-        self.config = SimpleNamespace(attention_window=WINDOW)
-
-    def new_cache(self, batch_size: int) -> SimpleNamespace:
-        return SimpleNamespace(repeat=lambda batch_size: None)
 
     def forward(self, tokens: Tensor, cache: object = None) -> Tensor:
         return self.logits.expand(tokens.shape[0], 1, tokens.shape[2], -1)
