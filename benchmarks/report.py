@@ -94,6 +94,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set_yticks(range(len(names)), names, fontsize="small")
         axis.invert_yaxis()
+        axis.locator_params(axis="x", nbins=5)
         axis.set(title=source, xlabel=f"bits per {result['unit']} less {result['baseline']}")
     figure.suptitle("Left: mean over seeds. Right: below 0 is better; thick over documents, thin over seeds (95 %).")
     path.parent.mkdir(parents=True, exist_ok=True)
