@@ -55,6 +55,8 @@ class FastDecoder(Decoder):
         self.heads = heads
         self.blocks = [_Block(block, tap, heads) for block, tap in zip(model.blocks, taps, strict=True)]
         self.embeddings = [embedding.weight.detach().numpy() for embedding in model.embeddings]
+        ends = np.cumsum(model.vocab_sizes)
+        self.places = [slice(end - size, end) for size, end in zip(model.vocab_sizes, ends, strict=True)]
         self.predict = _Product(torch.cat([embedding.weight for embedding in model.embeddings]) * model.norm.weight)
         self.num_frames = 0
 
@@ -79,11 +81,11 @@ class FastDecoder(Decoder):
         tapped: list[tuple[np.ndarray, np.ndarray]] = []
         for block in self.blocks:
             x = block(x, phases, tapped)
-        all_logits = self.predict(_normalize(x))
-        sizes = [len(embedding) for embedding in self.embeddings]
+        of_all_streams = self.predict(_normalize(x))
+        sizes = self.model.vocab_sizes
         logits = np.full((len(x), len(sizes), max(sizes)), -np.inf, dtype=np.float32)
-        for stream, of_stream in enumerate(np.split(all_logits, np.cumsum(sizes)[:-1], axis=1)):
-            logits[:, stream, : sizes[stream]] = of_stream
+        for stream, (size, place) in enumerate(zip(sizes, self.places, strict=True)):
+            logits[:, stream, :size] = of_all_streams[:, place]
         return logits
 
 

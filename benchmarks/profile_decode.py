@@ -1,0 +1,65 @@
+"""What a frame's time goes to, by the profiler: products of weights, of keys and values, and all the calls around them.
+
+    python benchmarks/profile_decode.py
+
+A model of 8 layers of width 256 with shortcuts, one thread. The profiler makes every call dearer, so that the rest
+looks larger than it is.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import time
+from typing import Annotated
+
+import numpy as np
+import typer
+from command import run_command
+from speed import VOCAB_SIZE, prepare, transformer
+from threadpoolctl import threadpool_limits
+
+from adaptgen.model import FastDecoder
+
+WIDTH, PROMPT_FRAMES, WINDOW, ROWS = 256, 512, 1_024, (1, 16)
+
+
+def main(
+    drawn: Annotated[int, typer.Option(help="Frames that each row has drawn before.")] = 128,
+    frames: Annotated[int, typer.Option(help="Frames that are timed, then profiled.")] = 60,
+) -> None:
+    """Print milliseconds a frame for one row and for sixteen."""
+    prepare(None)
+    decoder, random = FastDecoder(transformer(WIDTH, window=WINDOW)), np.random.default_rng(0)
+    prompt = random.integers(VOCAB_SIZE, size=(1, PROMPT_FRAMES))
+    for rows in ROWS:
+        decoder.start(prompt, rows)
+        new = random.integers(VOCAB_SIZE, size=(rows, 1))
+
+        def steps(count: int, new: np.ndarray = new) -> None:
+            for _ in range(count):
+                decoder.step(new)
+
+        with threadpool_limits(1):
+            steps(drawn)
+            started = time.perf_counter()
+            steps(frames)
+            milliseconds = 1000 * (time.perf_counter() - started) / frames
+            profiler = cProfile.Profile()
+            profiler.runcall(steps, frames)
+        stats = pstats.Stats(profiler)
+        taken = {"weights": 0.0, "keys and values": 0.0}
+        for (_, _, function), (_, _, own, *_) in stats.stats.items():
+            if "torch._ops.quantized" in function or "torch._C._nn.linear" in function:
+                taken["weights"] += own
+            elif function == "attend":
+                taken["keys and values"] += own
+        rest = stats.total_tt - sum(taken.values())
+        print(f"{rows} row{'s' * (rows > 1)}: {milliseconds:.2f} ms a frame without the profiler; with it")
+        for name, seconds in (*taken.items(), ("all else", rest)):
+            print(f"  {name:<16} {1000 * seconds / frames:6.2f} ms")
+        print(f"  {stats.total_calls / frames:.0f} calls")
+
+
+if __name__ == "__main__":
+    run_command(main)
