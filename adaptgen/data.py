@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -344,13 +344,14 @@ def _write_json(path: Path, content: object) -> None:
 class BatchSampler:
     """Training batches that depend on the seed and the step alone, so that a resumed run sees the same ones.
 
-    A sequence is a random stretch of a source's documents laid end to end; a source is drawn by its weight.
+    A sequence is a random stretch of a source's documents laid end to end; a source is drawn by its weight. Each has
+    a random generator of its own, so that processes which share a batch draw their sequences only.
 
     Args:
         shards: one per source.
         weights: of the sources.
         batch_size, seq_len: shape of a batch.
-        seed: with the step, decides everything.
+        seed: with the step and the place in the batch, decides everything.
         vary: called with a sequence `[K, T]`, another one drawn in the same way, and a random generator; returns
             a variation of the first.
     """
@@ -369,23 +370,17 @@ class BatchSampler:
         self.weights = np.asarray(weights) / np.sum(weights)
         self.batch_size, self.seq_len, self.seed = batch_size, seq_len, seed
 
-    def batch(self, step: int) -> np.ndarray:
-        """int64 `[B, K, T + 1]`; a source shorter than that is repeated."""
-        rng = np.random.default_rng((self.seed, step))
-        sequences = []
-        for source in self._draw_sources(rng, self.batch_size):
-            sequence = self._draw(rng, source)
-            if self.vary is not None:
-                other = self._draw(rng, self._draw_sources(rng, 1)[0])
-                sequence = self.vary(sequence, other, rng)
-            sequences.append(sequence)
-        return np.stack(sequences)
+    def batch(self, step: int, rows: Iterable[int] | None = None) -> np.ndarray:
+        """int64 `[B, K, T + 1]`, or these of its sequences only; a source shorter than that is repeated."""
+        rows = range(self.batch_size) if rows is None else rows
+        return np.stack([self._sequence(np.random.default_rng((self.seed, step, row))) for row in rows])
 
-    def _draw_sources(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        return rng.choice(len(self.shards), size=count, p=self.weights)
+    def _sequence(self, rng: np.random.Generator) -> np.ndarray:
+        sequence = self._stretch(rng)
+        return sequence if self.vary is None else self.vary(sequence, self._stretch(rng), rng)
 
-    def _draw(self, rng: np.random.Generator, source: int) -> np.ndarray:
-        tokens, length = self.shards[source].tokens, self.seq_len + 1
+    def _stretch(self, rng: np.random.Generator) -> np.ndarray:
+        tokens, length = self.shards[rng.choice(len(self.shards), p=self.weights)].tokens, self.seq_len + 1
         start = rng.integers(0, max(1, tokens.shape[1] - length + 1))
         sequence = np.asarray(tokens[:, start : start + length], dtype=np.int64)
         if sequence.shape[1] < length:

@@ -9,6 +9,7 @@ assumption, stated below and in the page that comes out: the tables of docs/SCAL
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -58,7 +59,8 @@ class Needs:
     Attributes:
         num_parameters: of them `largest_block` in the block that has most, `outside_blocks` in none.
         flops_per_token: of a training step.
-        orthogonalizing_flops: of Muon in a step, which every rank does for itself.
+        in_matrices: parameters that Muon makes orthogonal updates for.
+        orthogonalizing_flops: of these, in a step, dealt out among the ranks.
         activations, checkpointed: bytes kept per sequence for the backward pass, without and with
             training.checkpoint_activations.
     """
@@ -67,6 +69,7 @@ class Needs:
     largest_block: int
     outside_blocks: int
     flops_per_token: float
+    in_matrices: int
     orthogonalizing_flops: float
     activations: float
     checkpointed: float
@@ -96,6 +99,11 @@ class Needs:
         """The same, for one micro-batch: bfloat16 weights forward and backward, float32 gradients once."""
         return (2 * BFLOAT16 + FLOAT32) * self.num_parameters * (num_gpus - 1) / num_gpus
 
+    def muon_seconds(self, num_gpus: int, bandwidth: float) -> float:
+        """Of a step: each GPU makes its share of the updates, in float32, and gets the others."""
+        received = FLOAT32 * self.in_matrices * (num_gpus - 1) / num_gpus
+        return self.orthogonalizing_flops / num_gpus / PEAK_FP32 + received / bandwidth
+
 
 def find_needs(config: ModelConfig) -> Needs:
     """Count and measure what a model needs."""
@@ -115,6 +123,7 @@ def find_needs(config: ModelConfig) -> Needs:
         largest_block=max(blocks),
         outside_blocks=model.num_parameters - sum(blocks),
         flops_per_token=training_flops_per_token(model, SEQ_LEN),
+        in_matrices=sum(map(math.prod, matrices)),
         orthogonalizing_flops=sum(map(_orthogonalizing_flops, matrices)),
         activations=activations,
         checkpointed=kept + max(block, last_block_and_loss),
@@ -164,7 +173,7 @@ def _saved_bytes(model: Transformer, batch_size: int) -> int:
 
 
 def seconds_per_sequence() -> float:
-    """Of processor time, to draw and vary a sequence of the example songs; every rank does it for the whole batch."""
+    """Of processor time, to draw and vary a sequence of the example songs."""
     domain = domains.get("music")
     tokenizer = domain.tokenizer_type.from_options({})
     shards, _ = prepare(domain, tokenizer, SourceConfig(), DataConfig(folder="."), ROOT / "examples" / "corpus")
@@ -244,8 +253,8 @@ def time_table(needs: dict[str, Needs], draw_seconds: float) -> str:
                     f"{step:.2f}",
                     f"{need.exchanged_ddp(num_gpus) / bandwidth:.3f}",
                     f"{need.exchanged_fsdp(num_gpus) / bandwidth:.3f}",
-                    f"{need.orthogonalizing_flops / PEAK_FP32:.2f}",
-                    f"{STEP_TOKENS // SEQ_LEN * draw_seconds:.2f}",
+                    f"{need.muon_seconds(num_gpus, bandwidth):.3f}",
+                    f"{STEP_TOKENS // SEQ_LEN // num_gpus * draw_seconds:.3f}",
                 ]
             )
     header = [
@@ -257,7 +266,7 @@ def time_table(needs: dict[str, Needs], draw_seconds: float) -> str:
         "exchange DDP, s",
         "exchange FSDP2, s",
         "Muon, s",
-        "drawing the batch, s",
+        "drawing sequences, s",
     ]
     return _table(header, rows)
 

@@ -30,6 +30,7 @@ from speed import (
 from torch import Tensor, nn
 
 from adaptgen.config import TrainingConfig
+from adaptgen.training.distributed import Ranks
 from adaptgen.training.loop import next_token_loss
 from adaptgen.training.optimizer import make_optimizers
 
@@ -87,7 +88,7 @@ def new_step(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
     """One step of training on the same tokens each time, of ours or of the peer's."""
     model.train()
     config = TrainingConfig(batch_size=len(tokens), seq_len=SEQUENCE, max_steps=1, learning_rate=1e-3)
-    (optimizer,) = make_optimizers(model, config)
+    (optimizer,) = make_optimizers(model, config, Ranks(torch.device("cpu")))
     inputs, targets = tokens[:, :, :-1], tokens[:, :, 1:]
 
     def step() -> None:

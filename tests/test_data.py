@@ -159,6 +159,7 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     for step in reversed(range(20)):
         assert np.array_equal(other.batch(step), steps[step])
     assert steps[0].shape == (4, 1, 17)
+    assert np.array_equal(one.batch(7, range(1, 4, 2)), steps[7][1::2])
     assert not np.array_equal(steps[0], steps[1])
     assert not np.array_equal(steps[0], sampler(6).batch(0))
 

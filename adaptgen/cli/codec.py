@@ -105,7 +105,9 @@ def fit(
     network_steps: Annotated[int, typer.Option(help="How long its network is trained; 0 leaves it out.")] = 3000,
     keep_books: Annotated[
         bool,
-        typer.Option("--keep-books", help="Fit the network alone: `continue --codec` then takes the result."),
+        typer.Option(
+            "--keep-books", help="Train the shipped network further, nothing else: `continue --codec` takes the result."
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(help="The same recordings and seed give the same codec.")] = 0,
     force: Force = False,

@@ -249,7 +249,8 @@ class CodecTools(ABC):
             paths, folder: from where, whereto.
             seed: decides all that chance does.
             network_steps: how long what is trained is trained; 0 leaves it out.
-            keep_books: leave what decides the codes as it is in the codec that comes with adaptgen.
+            keep_books: leave what decides the codes as it is in the codec that comes with adaptgen, and train the rest
+                further.
             on_progress: called with what is being done, how much is done, how much there is, and how it stands.
             on_skipped: called with a file that cannot be used, and why.
 

@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 2 -m adaptgen train RECIPE
 
-All processes (ranks) draw the same batch and each trains on its own sequences of it, so that the run is the one of
-a single process. Gradients are averaged by DistributedDataParallel, or by FSDP2, which also divides weights and
+Each process (rank) draws its own sequences of the batch and trains on them, so that the run is the one of a single
+process. Gradients are averaged by DistributedDataParallel, or by FSDP2, which also divides weights and
 optimiser state. A run without torchrun is one of a single rank, for which everything here leaves things as they are.
 
 Ranks exchange tensors alone: the functions of torch.distributed for objects unpickle what they receive.
@@ -12,7 +12,7 @@ Ranks exchange tensors alone: the functions of torch.distributed for objects unp
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -85,9 +85,20 @@ class Ranks:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
-    def part_of(self, batch: Tensor) -> Tensor:
-        """This rank's sequences `[B / ranks, ...]` of a batch `[B, ...]`."""
-        return batch[self.rank :: self.world_size]
+    def rows_of(self, batch_size: int) -> range:
+        """Which sequences of a batch are this rank's."""
+        return range(self.rank, batch_size, self.world_size)
+
+    def pass_round(self, tensors: Sequence[Tensor]) -> None:
+        """Give each rank's own tensor to all others, in place.
+
+        Args:
+            tensors: by rank, at most as many as there are; this rank's is right, the others are of its shape here
+                and elsewhere.
+        """
+        if self.world_size > 1:
+            for waiting in [dist.broadcast(tensor, rank, async_op=True) for rank, tensor in enumerate(tensors)]:
+                waiting.wait()
 
     def sum(self, *values: float) -> list[float]:
         """Each value added up over all ranks."""

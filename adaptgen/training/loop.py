@@ -85,7 +85,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._parallel = self.ranks.spread(self.model, config)
         self._forward = torch.compile(self._parallel) if config.compile else self._parallel
-        self.optimizers = make_optimizers(self.model, config)
+        self.optimizers = make_optimizers(self.model, config, self.ranks)
         domain, tokenizer = checkpoint.domain, checkpoint.tokenizer
         shape = {"batch_size": config.batch_size, "seq_len": config.seq_len}
         self.batches = BatchSampler(
@@ -142,8 +142,8 @@ class Trainer:
         for group in self._parameter_groups():
             group["lr"] = group["base_lr"] * rate / config.learning_rate
         self.model.train()
-        batch = torch.from_numpy(self.batches.batch(self.step))
-        loss = self._backward(self.ranks.part_of(batch))
+        rows = self.ranks.rows_of(config.batch_size)
+        loss = self._backward(torch.from_numpy(self.batches.batch(self.step, rows)))
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise RecipeError(
@@ -155,7 +155,8 @@ class Trainer:
             optimizer.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        self.tokens_seen += batch[:, 0, 1:].numel()
+        num_tokens = config.batch_size * config.seq_len
+        self.tokens_seen += num_tokens
         seconds = time.perf_counter() - started
         return {
             "step": self.step,
@@ -164,7 +165,7 @@ class Trainer:
             "grad_norm": norm,
             "tokens": self.tokens_seen,
             "seconds": seconds,
-            "tokens_per_second": batch[:, 0, 1:].numel() / seconds,
+            "tokens_per_second": num_tokens / seconds,
         }
 
     def _backward(self, part: Tensor) -> float:
@@ -194,10 +195,11 @@ class Trainer:
         """Loss on the same stretches of the validation split each time."""
         self.model.eval()
         tokenizer, by_source = self.checkpoint.tokenizer, {}
+        rows = self.ranks.rows_of(self.recipe.training.batch_size)
         for name, batches in self.validation_batches.items():
             nats, tokens, units = 0.0, 0, 0
             for index in range(self.recipe.training.validation_batches):
-                for piece in self._pieces(self.ranks.part_of(torch.from_numpy(batches.batch(index)))):
+                for piece in self._pieces(torch.from_numpy(batches.batch(index, rows))):
                     targets = piece[:, :, 1:]
                     nats += float(self._loss(piece)) * targets.numel()
                     tokens += targets.numel()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptgen.config import TrainingConfig
-from adaptgen.training.distributed import place, whole
+from adaptgen.training.distributed import Ranks, place, whole
 
 __all__ = ["STATE_KEYS", "Muon", "make_optimizers"]
 
@@ -18,8 +18,8 @@ NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def make_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.optim.Optimizer]:
-    """The optimisers that a recipe asks for; together they hold every parameter once.
+def make_optimizers(model: nn.Module, config: TrainingConfig, ranks: Ranks) -> list[torch.optim.Optimizer]:
+    """The optimisers that a recipe asks for, on each of the ranks; together they hold every parameter once.
 
     Weight decay is for matrices and embeddings, not for gains and biases. Each group has its full learning rate
     as `base_lr`, which the schedule scales.
@@ -34,7 +34,7 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opti
             embeddings.append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
     if config.muon_learning_rate is not None:
-        optimizers.append(Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+        optimizers.append(Muon(matrices, ranks, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
         matrices = []
     optimizers.append(
         torch.optim.AdamW(
@@ -54,7 +54,7 @@ def make_optimizers(model: nn.Module, config: TrainingConfig) -> list[torch.opti
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is made orthogonal, for matrices.
+    """Momentum whose update is made orthogonal, for matrices, which are dealt out among the ranks for that.
 
     torch has one too; it computes in bfloat16, which CPUs without matrix units for it do ten times slower than
     float32, so that a step takes longer than the gradient it uses. This one keeps the gradient's dtype.
@@ -64,23 +64,35 @@ class Muon(torch.optim.Optimizer):
     Scalable for LLM Training", arXiv:2502.16982.
     """
 
-    def __init__(self, params: list[nn.Parameter], *, lr: float, weight_decay: float) -> None:
+    def __init__(self, params: list[nn.Parameter], ranks: Ranks, *, lr: float, weight_decay: float) -> None:
+        # Of matrices next to each other no rank's takes much longer than another's.
+        params = sorted(params, key=lambda parameter: parameter.numel(), reverse=True)
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self._ranks = ranks
 
     @torch.no_grad()
     def step(self) -> None:
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-                # A matrix that is divided among ranks is put together, since half of one cannot be made orthogonal.
-                update = place(orthogonalize(whole(parameter.grad.lerp(momentum, MOMENTUM))), like=parameter)
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for first in range(0, len(parameters), self._ranks.world_size):
+                together = parameters[first : first + self._ranks.world_size]
+                for parameter, update in zip(together, self._updates(together), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
+
+    def _updates(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Orthogonal ones, each computed by one rank."""
+        updates = []
+        for rank, parameter in enumerate(parameters):
+            state = self.state[parameter]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(parameter)
+            momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
+            # A matrix that is divided among ranks is put together, since half of one cannot be made orthogonal.
+            update = whole(parameter.grad.lerp(momentum, MOMENTUM)).contiguous()
+            updates.append(orthogonalize(update).contiguous() if rank == self._ranks.rank else update)
+        self._ranks.pass_round(updates)
+        return [place(update, like=parameter) for update, parameter in zip(updates, parameters, strict=True)]
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:

@@ -146,6 +146,16 @@ def test_a_codec_is_fitted_stored_and_read(tmp_path: Path, network_steps: int) -
     assert (read.decode(codes) == fitted.decode(codes)).all()
 
 
+def test_with_its_books_kept_a_codec_is_trained_further(codec: SourceFilterCodec) -> None:
+    paths = sorted((EXAMPLES / "speech" / "train").glob("*.ogg"))[:2]
+    further, bare = (fit_codec(paths, seed=1, network_steps=steps, keep_books_of=codec) for steps in (2, 0))
+    assert further.fingerprint == bare.fingerprint == codec.fingerprint
+    assert further.about["network_steps"] == codec.about["network_steps"] + 2
+    codes = codec.encode(voice(1).astype(np.float32))
+    before, after, without = (each.decode(codes) for each in (codec, further, bare))
+    assert 0 < np.abs(after - before).max() < 0.1 * np.abs(without - before).max()
+
+
 def test_too_little_to_fit_is_said() -> None:
     with pytest.raises(InputFileError, match="less than the 41 s that 1024 codes need"):
         fit_codec([EXAMPLES / "talk.wav"], seed=0, network_steps=0)

@@ -71,6 +71,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, token_cache: Path, tiny_recip
         {"recipe": str(recipe), "folder": str(folder / name), "overrides": overrides, **how}
         for name, overrides, how in [
             ("two", SAME, {}),
+            ("two, muon", MUON, {}),
             ("from one to two", SAME, {"resume": True}),
             ("from two to one", SAME, {"stop_after": STOP_AFTER}),
             ("two, in pieces", [*SAME, "training.micro_batch_size=1", "training.checkpoint_activations=true"], {}),
@@ -96,6 +97,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, token_cache: Path, tiny_recip
     ("name", "alone"),
     [
         ("two", "one"),
+        ("two, muon", "one, muon"),
         ("from one to two", "one"),
         ("from two to one", "one"),
         ("two, in pieces", "one"),
