@@ -42,26 +42,27 @@ def generate(
     """
     randoms = [np.random.default_rng((seed, index)) for index in range(len(grammars))]
     frames: list[list[np.ndarray]] = [[] for _ in grammars]
-    logits = decoder.start(prompt, len(grammars))
-    last = np.repeat(prompt[None, :, -1], len(grammars), axis=0)
+    rows = list(range(len(grammars)))
+    logits = decoder.start(prompt, len(rows))
     # A frame is too little work to share. Threads would wait for each other hundreds of times in each, and for long
     # wherever another program has a core.
     with threadpool_limits(1):
         while True:
-            rows = [row for row, grammar in enumerate(grammars) if not grammar.is_done]
             # The filters of all rows at once: for sixteen rows they would else take as long as the model.
-            probabilities = sampling.probabilities(_legal(logits[rows], [grammars[row] for row in rows]))
+            probabilities = sampling.probabilities(_legal(logits, [grammars[row] for row in rows]))
             for row, of_streams in zip(rows, probabilities, strict=True):
                 frame = _draw(of_streams, randoms[row])
                 grammars[row].accept(frame)
                 if not grammars[row].is_done:
                     frames[row].append(frame)
-                    last[row] = frame
             on_frame()
-            if all(grammar.is_done for grammar in grammars):
+            unfinished = [place for place, row in enumerate(rows) if not grammars[row].is_done]
+            if not unfinished:
                 break
-            # A finished row is fed its last frame again; what comes out is not looked at.
-            logits = decoder.step(last)
+            if len(unfinished) < len(rows):
+                decoder.keep(unfinished)
+                rows = [rows[place] for place in unfinished]
+            logits = decoder.step(np.stack([frames[row][-1] for row in rows]))
     empty = np.zeros((prompt.shape[0], 0), dtype=np.int64)
     return [np.stack(row, axis=1) if row else empty for row in frames]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -118,6 +119,9 @@ class Certain(Decoder):
 
     def step(self, frames: np.ndarray) -> np.ndarray:
         return self.logits.repeat(len(frames), axis=0)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """All rows are alike."""
 
 
 class Free(Grammar):

@@ -8,6 +8,8 @@ is one copied frame per new frame on average.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -69,6 +71,11 @@ class Cache:
             assert store.keys.shape[0] == 1
             store.keys = store.keys.repeat(batch_size, 1, 1, 1, 1)
             store.values = store.values.repeat(batch_size, 1, 1, 1, 1)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all other sequences."""
+        for store in self._stores:
+            store.keys, store.values = store.keys[list(rows)], store.values[list(rows)]
 
     @property
     def num_bytes(self) -> int:

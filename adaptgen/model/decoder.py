@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -28,6 +29,10 @@ class Decoder(ABC):
     def step(self, frames: np.ndarray) -> np.ndarray:
         """Add one frame to each row, int64 `[B, K]`, and predict the next ones, as `start` does."""
 
+    @abstractmethod
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all other rows; the next step is of these, in this order."""
+
 
 class ForwardDecoder(Decoder):
     """By `Transformer.forward` and its cache: every model, on every device, in every dtype."""
@@ -46,6 +51,9 @@ class ForwardDecoder(Decoder):
     @torch.inference_mode()
     def step(self, frames: np.ndarray) -> np.ndarray:
         return self._predict(frames[:, :, None])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.cache.keep(rows)
 
     def _predict(self, tokens: np.ndarray) -> np.ndarray:
         device = self.model.embeddings[0].weight.device

@@ -14,6 +14,8 @@ Dimensions as in `transformer.py`; S counts the keys in view.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
@@ -87,6 +89,12 @@ class FastDecoder(Decoder):
         for stream, (size, place) in enumerate(zip(sizes, self.places, strict=True)):
             logits[:, stream, :size] = of_all_streams[:, place]
         return logits
+
+    def keep(self, rows: Sequence[int]) -> None:
+        for block in self.blocks:
+            for attention in (block.attention, block.shortcut):
+                if attention is not None:
+                    attention.past.keep(rows)
 
 
 class _Heads:
@@ -282,6 +290,15 @@ class _Past:
             index = self.end * self.num_depths + depth
             self.keys[:, :, index], self.values[:, :, index] = key, value
         self.end += 1
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all other rows."""
+        size = self.end * self.num_depths
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = np.empty((len(rows), *old.shape[1:]), dtype=np.float32)
+            new[:, :, :size] = old[list(rows), :, :size]
+            setattr(self, name, new)
 
     def attend(self, query: np.ndarray) -> np.ndarray:
         """`[B, H, D]` for a query `[B, H, D]` that is scaled already, over the last window of frames."""

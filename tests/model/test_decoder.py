@@ -84,6 +84,24 @@ def test_fast_decoder_reads_the_depths_that_the_shortcut_reads(
     check(FastDecoder(model), model, WINDOW - 2, num_rows, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("decoder_type", [FastDecoder, ForwardDecoder])
+@pytest.mark.parametrize("variant", ["plain", "add-linear", "replace-mlp"])
+def test_rows_that_are_kept_go_on(decoder_type: type[Decoder], variant: str) -> None:
+    model = build_variant(variant, FOUR_STREAMS)
+    prompt = random_tokens(FOUR_STREAMS, WINDOW - 2, batch_size=1)[0].numpy()
+    rows = random_tokens(FOUR_STREAMS, NEW_FRAMES, batch_size=4).numpy()
+    whole = decode(decoder_type(model), prompt, rows)
+    decoder, kept = decoder_type(model), [0, 1, 2, 3]
+    decoder.start(prompt, 4)
+    for number, frames in enumerate(rows.transpose(2, 0, 1), 1):
+        # Before the window is full, while the buffer is, and when it has been moved to its front.
+        if number in (2, WINDOW + 3, 3 * WINDOW):
+            kept.pop(1)
+            decoder.keep([place for place in range(len(kept) + 1) if place != 1])
+        found = torch.from_numpy(decoder.step(frames[kept]))
+        torch.testing.assert_close(finite(found), finite(whole[kept, :, number]), atol=1e-4, rtol=0)
+
+
 def test_started_again_it_has_forgotten_what_was_before() -> None:
     decoder = FastDecoder(build_variant("add-linear"))
     prompt, other = (random_tokens(ONE_STREAM, 2 * WINDOW, batch_size=1, seed=seed)[0].numpy() for seed in (1, 2))
