@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from adaptgen.domains.speech.envelope import log_envelope, mel_bands
 from adaptgen.domains.speech.pitch import dequantize_pitch, quantize_pitch, track_pitch
 from adaptgen.domains.speech.quantizer import ResidualQuantizer
-from adaptgen.domains.speech.sound import open_sound, read_mono, resample
+from adaptgen.domains.speech.sound import open_sound, read_mono
 from adaptgen.domains.speech.source_filter import HOP, NUM_BANDS, SAMPLE_RATE_HZ, SourceFilterCodec, envelope_bands
 from adaptgen.domains.speech.synthesis import Synthesizer, make_pulses
 from adaptgen.errors import InputFileError
@@ -29,8 +29,6 @@ NUM_BOOKS, BOOK_SIZE = 8, 1024
 PER_FRAME = 2
 LEVELS_DB = (-3.0, 0.0, 3.0)
 """Recordings are also learned a little softer and louder than the level they are brought to."""
-OTHER_SPEEDS = (0.88, 1.13)
-"""The network hears each recording slower and faster too, as of larger and smaller speakers."""
 BATCH_SIZE, SEQUENCE_FRAMES = 12, 40
 LEARNING_RATE, WARMUP_STEPS, LAST_SHARE = 7e-4, 100, 0.03
 BOOK_CHOICES = (2, 3, 4, 5, 6, 7, 8, 8)
@@ -74,16 +72,12 @@ def fit_codec(
     Raises:
         InputFileError: there is too little to learn from.
     """
-    recordings, at_other_speeds = [], []
+    recordings = []
     for number, path in enumerate(paths, 1):
         try:
-            samples, _ = read_mono(open_sound(path), sample_rate_hz=SAMPLE_RATE_HZ)
-            recordings.append(_analyse(samples, path))
+            recordings.append(_analyse(path))
         except InputFileError as error:
             on_skipped(path, error.problem.removeprefix(f"{path} "))
-        else:
-            if network_steps and len(samples) > SEQUENCE_FRAMES * HOP * max(OTHER_SPEEDS):
-                at_other_speeds += [_at_speed(samples, speed, path) for speed in OTHER_SPEEDS]
         on_progress("Reading", number, len(paths), "")
     pairs = sum(len(recording.envelope) for recording in recordings) // PER_FRAME
     if keep_books_of is None and pairs < book_size:
@@ -113,7 +107,7 @@ def fit_codec(
         if keep_books_of is not None and keep_books_of.synthesizer.network is not None:
             synthesizer.load_state_dict(keep_books_of.synthesizer.state_dict())
             steps_before = keep_books_of.about.get("network_steps", 0)
-        _train(synthesizer, quantizer, recordings + at_other_speeds, rng, network_steps, on_progress)
+        _train(synthesizer, quantizer, recordings, rng, network_steps, on_progress)
     hours = pairs * PER_FRAME * HOP / SAMPLE_RATE_HZ / 3600
     about = {
         "seed": seed,
@@ -124,11 +118,8 @@ def fit_codec(
     return SourceFilterCodec(quantizer, synthesizer, about=about).rounded()
 
 
-def _at_speed(samples: np.ndarray, speed: float, path: Path) -> Recording:
-    return _analyse(resample(samples, SAMPLE_RATE_HZ, round(SAMPLE_RATE_HZ / speed)), path)
-
-
-def _analyse(samples: np.ndarray, path: Path) -> Recording:
+def _analyse(path: Path) -> Recording:
+    samples, _ = read_mono(open_sound(path), sample_rate_hz=SAMPLE_RATE_HZ)
     samples = samples[: len(samples) // (PER_FRAME * HOP) * PER_FRAME * HOP]
     if not len(samples):
         raise InputFileError(f"{path} is shorter than a frame", "Give a longer recording")
