@@ -36,8 +36,9 @@ def section(name: str, result: dict[str, Any]) -> str:
         "",
     ]
     for source, num_documents in result["sources"].items():
+        documents = f"{num_documents} document{'s' * (num_documents > 1)}"
         lines += [
-            f"| {source}: {num_documents} documents | bits per {result['unit']} | less {result['baseline']} "
+            f"| {source}: {documents} | bits per {result['unit']} | less {result['baseline']} "
             "| over documents | over seeds |",
             "| --- | --- | --- | --- | --- |",
         ]
