@@ -3,10 +3,10 @@
     python benchmarks/compare.py recipes/compare/music.yaml --data FOLDER
 
 Every variant is trained from the recipe with each of several seeds, in a folder of its own below --runs, and scored
-on the test split, every token once. What is there already is not trained again, so the command may be stopped and
-given again, with more seeds or variants. Batches depend on the seed alone, so a seed's variants see the same music or
-text in the same order. `--ablations` compares forms of the shortcut in place of other models. report.py makes the
-page from the figures.
+on the test split, every token once. The scores of a run are kept below --records, and a run that has some is not
+trained again, so the command may be stopped and given again, with more seeds or variants, on another machine too.
+Batches depend on the seed alone, so a seed's variants see the same music or text in the same order. `--ablations`
+compares forms of the shortcut in place of other models. report.py makes the page from the figures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,12 +40,13 @@ from adaptgen.training.run_folder import read_recipe
 from adaptgen.training.session import Session
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+RECORDS = RESULTS / "runs"
 PLAIN = "plain"
 BASELINE = "plain, as many parameters"
 SHORTCUT = "shortcut"
 PAPER = ShortcutConfig(place="replace", feature_map="mlp")
 """The form of arXiv:2409.10870."""
-SCORES = "scores.json"
 SPEED_ROUNDS, SPEED_STEPS, DECODED_FRAMES = 3, 2, 64
 
 
@@ -161,33 +162,63 @@ def _decoding_speed(model: Transformer) -> float:
     return DECODED_FRAMES / (time.perf_counter() - started)
 
 
-def measured(recipe: Recipe, folder: Path) -> dict[str, list[DocumentScore]]:
-    """Scores of the test documents of each source, under a run that is trained first, or the rest of it, if need be."""
+@dataclass(frozen=True)
+class Run:
+    """What is kept of one training run.
+
+    Attributes:
+        scores: of the test documents of each source.
+        validation: nats per token on the validation split while it was trained.
+    """
+
+    scores: dict[str, list[DocumentScore]]
+    validation: list[dict[str, float]]
+
+
+def measured(recipe: Recipe, folder: Path, record: Path) -> Run:
+    """The run of a recipe: as it was recorded, or trained, or trained to its end, in `folder`, and then recorded."""
+    if record.is_file():
+        content = json.loads(record.read_text(encoding="utf-8"))
+        if content["decisive"] != _decisive(recipe):
+            raise UsageError(f"{record} is of another recipe", "Give another name with --set name=NAME, or --records")
+        scores = {
+            source: [DocumentScore(nats=nats, num_tokens=tokens, num_units=units) for nats, tokens, units in rows]
+            for source, rows in content["scores"].items()
+        }
+        return Run(scores, content["validation"])
     restore_folder(folder / "last")
     resume = (folder / "last").is_dir()
     begun = read_recipe(folder) if resume else None
     if begun is not None and _decisive(begun) != _decisive(recipe):
         raise UsageError(f"{folder} holds a run of another recipe", "Give another folder with --runs")
-    if (folder / SCORES).is_file():
-        stored = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        return {source: [DocumentScore(**score) for score in scores] for source, scores in stored.items()}
     session = Session(recipe, folder, resume=resume, force=not resume)
     with progress_bar() as bar:
         task = bar.add_task(folder.name, total=recipe.training.max_steps, completed=session.trainer.step, status="")
-        session.run(on_step=lambda record: bar.update(task, completed=record["step"]))
+        session.run(on_step=lambda step: bar.update(task, completed=step["step"]))
     model, tokenizer = session.trainer.model.eval(), session.trainer.checkpoint.tokenizer
-    result = {}
+    scores = {}
     for source, shards in zip(recipe.data.sources, session.corpus.shards, strict=True):
         if "test" not in shards:
             raise InputFileError(f"{source.path} has no test split", "Give another folder with --data")
-        result[source.path] = score_documents(model, list(shards["test"].documents()), tokenizer)
-    content = {source: [asdict(score) for score in scores] for source, scores in result.items()}
-    write_new(folder / SCORES, json.dumps(content).encode(), force=True)
-    return result
+        scores[source.path] = score_documents(model, list(shards["test"].documents()), tokenizer)
+    run = Run(scores, validation_curve(folder))
+    content = {
+        "run": describe_run(seed=recipe.training.seed),
+        "decisive": _decisive(recipe),
+        "scores": {
+            source: [[score.nats, score.num_tokens, score.num_units] for score in of_source]
+            for source, of_source in scores.items()
+        },
+        "validation": run.validation,
+    }
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_new(record, json.dumps(content).encode(), force=True)
+    return run
 
 
-def _decisive(recipe: Recipe) -> tuple[Any, ...]:
-    return recipe.model, recipe.training, recipe.tokenizer
+def _decisive(recipe: Recipe) -> dict[str, Any]:
+    """All of a recipe that decides what comes out, but for the data."""
+    return recipe.model_dump(mode="json", include={"model", "training", "tokenizer"})
 
 
 def validation_curve(folder: Path) -> list[dict[str, float]]:
@@ -272,6 +303,7 @@ def main(
         Path | None, typer.Option("--output", "-o", help="Where the figures go; benchmarks/results/ if not given.")
     ] = None,
     runs: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
+    records: Annotated[Path, typer.Option(help="Where the scores of each run are kept.")] = RECORDS,
     seeds: Annotated[int, typer.Option(help="How many times each variant is trained; 1 to 8.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help=f"Variants beside {BASELINE!r}; all if not given.")] = None,
     ablate: Annotated[bool, typer.Option("--ablations", help="Compare forms of the shortcut.")] = False,
@@ -291,22 +323,20 @@ def main(
     if unknown:
         raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(models)}")
     models = {name: config for name, config in models.items() if not only or name in (BASELINE, *only)}
-    scores: dict[str, list[dict[str, list[DocumentScore]]]] = {name: [] for name in models}
-    curves: dict[str, list[list[dict[str, float]]]] = {name: [] for name in models}
+    done: dict[str, list[Run]] = {name: [] for name in models}
     for seed in range(seeds):
         for name, config in models.items():
             training = settings.training.model_copy(update={"seed": seed})
             folder = runs / settings.name / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
             run = settings.model_copy(update={"model": config, "training": training, "name": folder.name})
-            scores[name].append(measured(run, folder))
-            curves[name].append(validation_curve(folder))
+            done[name].append(measured(run, folder, records / settings.name / f"{folder.name}.json"))
     torch.set_num_threads(settings.training.num_threads or torch.get_num_threads())
     built = {name: _build(config, tokenizer.vocab_sizes) for name, config in models.items()}
     speeds, sources = measure_speed(built, settings), [source.path for source in settings.data.sources]
     variants = {}
     for name, model in built.items():
         of_source = {
-            source: summarize([run[source] for run in scores[name]], [run[source] for run in scores[BASELINE]])
+            source: summarize(*([run.scores[source] for run in done[each]] for each in (name, BASELINE)))
             for source in sources
         }
         variants[name] = {
@@ -315,7 +345,7 @@ def main(
             "cached_numbers_per_frame": cached_numbers_per_frame(model),
             **speeds[name],
             "sources": of_source,
-            "validation": curves[name],
+            "validation": [run.validation for run in done[name]],
         }
     result = {
         "run": describe_run(seed=0),
@@ -323,11 +353,11 @@ def main(
         "seeds": seeds,
         "unit": tokenizer.unit_name,
         "baseline": BASELINE,
-        "sources": {source: len(scores[BASELINE][0][source]) for source in sources},
+        "sources": {source: len(done[BASELINE][0].scores[source]) for source in sources},
         "variants": variants,
     }
     kind = "ablations" if ablate else "compare"
-    output = output or ROOT / "benchmarks" / "results" / f"{kind}_{settings.name.removeprefix('compare-')}.json"
+    output = output or RESULTS / f"{kind}_{settings.name.removeprefix('compare-')}.json"
     write_result(output, result)
     print_tables(result, new_console())
 
