@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from adaptgen.domains.base import Grammar
 from adaptgen.model import Decoder
@@ -44,25 +43,22 @@ def generate(
     frames: list[list[np.ndarray]] = [[] for _ in grammars]
     rows = list(range(len(grammars)))
     logits = decoder.start(prompt, len(rows))
-    # A frame is too little work to share. Threads would wait for each other hundreds of times in each, and for long
-    # wherever another program has a core.
-    with threadpool_limits(1):
-        while True:
-            # The filters of all rows at once: for sixteen rows they would else take as long as the model.
-            probabilities = sampling.probabilities(_legal(logits, [grammars[row] for row in rows]))
-            for row, of_streams in zip(rows, probabilities, strict=True):
-                frame = _draw(of_streams, randoms[row])
-                grammars[row].accept(frame)
-                if not grammars[row].is_done:
-                    frames[row].append(frame)
-            on_frame()
-            unfinished = [place for place, row in enumerate(rows) if not grammars[row].is_done]
-            if not unfinished:
-                break
-            if len(unfinished) < len(rows):
-                decoder.keep(unfinished)
-                rows = [rows[place] for place in unfinished]
-            logits = decoder.step(np.stack([frames[row][-1] for row in rows]))
+    while True:
+        # The filters of all rows at once: for sixteen rows they would else take as long as the model.
+        probabilities = sampling.probabilities(_legal(logits, [grammars[row] for row in rows]))
+        for row, of_streams in zip(rows, probabilities, strict=True):
+            frame = _draw(of_streams, randoms[row])
+            grammars[row].accept(frame)
+            if not grammars[row].is_done:
+                frames[row].append(frame)
+        on_frame()
+        unfinished = [place for place, row in enumerate(rows) if not grammars[row].is_done]
+        if not unfinished:
+            break
+        if len(unfinished) < len(rows):
+            decoder.keep(unfinished)
+            rows = [rows[place] for place in unfinished]
+        logits = decoder.step(np.stack([frames[row][-1] for row in rows]))
     empty = np.zeros((prompt.shape[0], 0), dtype=np.int64)
     return [np.stack(row, axis=1) if row else empty for row in frames]
 

@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_info
 
 from adaptgen.config import ModelConfig
 from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.generation import generate
-from adaptgen.model import Decoder, ForwardDecoder, Transformer, new_decoder
+from adaptgen.model import Decoder, Transformer, new_decoder
 from adaptgen.sampling import Sampling
 
 VOCAB_SIZES = (7, 5)
@@ -191,22 +190,3 @@ def test_progress_is_told_after_each_frame_and_may_stop_it(model: Transformer) -
     with pytest.raises(Stop):
         generate(new_decoder(model), PROMPT, grammars, Sampling(), seed=0, on_frame=on_frame)
     assert seen == [[2, 2], [3, 3], [4, 4], [5, 4], [6, 4]]
-
-
-def test_frames_are_decoded_on_one_thread(model: Transformer) -> None:
-    """Beside another busy program, two threads that wait for each other take many times as long."""
-
-    class Watched(ForwardDecoder):
-        def step(self, frames: np.ndarray) -> np.ndarray:
-            seen.add((torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())))
-            return super().step(frames)
-
-    seen: set[tuple[int, ...]] = set()
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        generate(Watched(model), PROMPT, [Stairs(3)], Sampling(), seed=0)
-        assert {count for counts in seen for count in counts} == {1}
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

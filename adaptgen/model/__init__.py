@@ -2,15 +2,13 @@
 
 from adaptgen.model.attention_map import AttentionMap, map_attention
 from adaptgen.model.cache import Cache
-from adaptgen.model.decoder import Decoder, ForwardDecoder
-from adaptgen.model.fast_decoder import FastDecoder, new_decoder
+from adaptgen.model.decoder import Decoder, ForwardDecoder, new_decoder
 from adaptgen.model.transformer import Transformer
 
 __all__ = [
     "AttentionMap",
     "Cache",
     "Decoder",
-    "FastDecoder",
     "ForwardDecoder",
     "Transformer",
     "map_attention",

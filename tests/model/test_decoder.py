@@ -19,7 +19,8 @@ from test_transformer import (
 )
 
 from adaptgen.config import ShortcutConfig
-from adaptgen.model import Decoder, FastDecoder, ForwardDecoder, Transformer, fast_decoder, new_decoder
+from adaptgen.model import Decoder, ForwardDecoder, Transformer, kernels, new_decoder
+from adaptgen.model.fast_decoder import FastDecoder
 
 NEW_FRAMES = 5 * WINDOW
 all_prompts = pytest.mark.parametrize("prompt_frames", [1, WINDOW - 1, WINDOW, 2 * WINDOW + 3])
@@ -45,12 +46,12 @@ def check(decoder: Decoder, model: Transformer, prompt_frames: int, num_rows: in
 
 @pytest.fixture(params=["float16", "float32"])
 def tolerance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Both kinds of products: some processors have the second alone."""
+    """Both ways to hold weights: some processors have the second alone."""
     if request.param == "float32":
-        monkeypatch.setattr(fast_decoder, "has_float16_products", lambda: False)
+        monkeypatch.setattr(kernels, "has_half_conversion", lambda: False)
         return 1e-4
-    if not fast_decoder.has_float16_products():
-        pytest.skip("torch has no float16 products on this processor")
+    if not kernels.has_half_conversion():
+        pytest.skip("this processor does not convert float16")
     return 0.02
 
 
@@ -99,7 +100,7 @@ def test_rows_that_are_kept_go_on(decoder_type: type[Decoder], variant: str) -> 
             kept.pop(1)
             decoder.keep([place for place in range(len(kept) + 1) if place != 1])
         found = torch.from_numpy(decoder.step(frames[kept]))
-        torch.testing.assert_close(finite(found), finite(whole[kept, :, number]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(finite(found), finite(whole[kept, :, number]), atol=2e-3, rtol=0)
 
 
 def test_started_again_it_has_forgotten_what_was_before() -> None:
