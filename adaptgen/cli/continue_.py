@@ -123,8 +123,9 @@ def continue_(
             sampling,
             variations=variations,
             seed=seed,
-            on_progress=lambda share: progress.update(task, completed=int(100 * share)),
+            on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
             on_text=_write_out if is_shown_live else lambda text: None,
+            on_compiling=lambda: progress.update(task, status="compiling, once on this machine"),
         )
     if is_shown_live:
         _write_out("\n\n")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch
 from adaptgen.model.cache import Cache
 from adaptgen.model.transformer import Transformer
 
-__all__ = ["Decoder", "ForwardDecoder", "new_decoder"]
+__all__ = ["Decoder", "ForwardDecoder", "new_decoder", "when_compiling"]
 
 
 class Decoder(ABC):
@@ -70,3 +71,19 @@ def new_decoder(model: Transformer) -> Decoder:
 
         return FastDecoder(model)
     return ForwardDecoder(model)
+
+
+@contextmanager
+def when_compiling(call: Callable[[], None]) -> Iterator[None]:
+    """Within it, call something each time that a loop must be compiled: all are, the first time on a machine."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        def on_start(self, event: event.Event) -> None:
+            call()
+
+        def on_end(self, event: event.Event) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Listener()):
+        yield

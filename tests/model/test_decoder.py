@@ -19,7 +19,7 @@ from test_transformer import (
 )
 
 from adaptgen.config import ShortcutConfig
-from adaptgen.model import Decoder, ForwardDecoder, Transformer, kernels, new_decoder
+from adaptgen.model import Decoder, ForwardDecoder, Transformer, kernels, new_decoder, when_compiling
 from adaptgen.model.fast_decoder import FastDecoder
 
 NEW_FRAMES = 5 * WINDOW
@@ -131,3 +131,10 @@ def test_other_dtypes_are_left_to_the_model(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("variant", DEPTH_MIXINGS)
 def test_what_mixes_depths_is_left_to_the_model(variant: str) -> None:
     assert isinstance(new_decoder(build_variant(variant)), ForwardDecoder)
+
+
+def test_that_loops_are_compiled_is_told_once() -> None:
+    double, told = kernels.compiled(lambda x: 2 * x), []
+    with when_compiling(lambda: told.append(1)):
+        assert [double(1), double(2)] == [2, 4]
+    assert told == [1]
