@@ -50,10 +50,23 @@ PAPER = ShortcutConfig(place="replace", feature_map="mlp")
 SPEED_ROUNDS, SPEED_STEPS, DECODED_FRAMES = 3, 2, 64
 
 
-def rivals(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, ModelConfig]:
+@dataclass(frozen=True)
+class Variant:
+    """A model, and how many steps it is trained."""
+
+    model: ModelConfig
+    max_steps: int
+
+
+def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
     """The shortcut and what it is compared with, by name."""
+    model, steps = recipe.model, recipe.training.max_steps
     plain = model.model_copy(update={"shortcut": None})
-    return {
+    flops = [
+        training_flops_per_token(_build(config, vocab_sizes, device="meta"), recipe.training.seq_len)
+        for config in (model, plain)
+    ]
+    models = {
         BASELINE: _with_parameters_of(model, vocab_sizes),
         SHORTCUT: model,
         "shortcut as in the paper": model.model_copy(update={"shortcut": PAPER}),
@@ -63,10 +76,13 @@ def rivals(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, ModelC
         "attention residuals": plain.model_copy(update={"depth_mixing": "attention_residual"}),
         "value residuals": plain.model_copy(update={"depth_mixing": "value_residual"}),
     }
+    longer = Variant(plain, round(steps * flops[0] / flops[1]))
+    return {name: Variant(config, steps) for name, config in models.items()} | {"plain, as much compute": longer}
 
 
-def ablations(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, ModelConfig]:
+def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
     """Other forms of the shortcut, one thing changed at a time."""
+    model = recipe.model
     changes = {
         "every second depth": {"depths": tuple(range(0, model.num_layers - 1, 2))},
         "the embedding alone": {"depths": (0,)},
@@ -79,7 +95,8 @@ def ablations(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> dict[str, Mod
         f"{SHORTCUT}, {name}": model.model_copy(update={"shortcut": model.shortcut.model_copy(update=change)})
         for name, change in changes.items()
     }
-    return {BASELINE: _with_parameters_of(model, vocab_sizes), SHORTCUT: model, **forms}
+    models = {BASELINE: _with_parameters_of(model, vocab_sizes), SHORTCUT: model, **forms}
+    return {name: Variant(config, recipe.training.max_steps) for name, config in models.items()}
 
 
 def _with_parameters_of(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> ModelConfig:
@@ -318,28 +335,28 @@ def main(
     if data is not None:
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"folder": str(data)})})
     tokenizer = domains.get(settings.domain).tokenizer_type.from_options(settings.tokenizer)
-    models = (ablations if ablate else rivals)(settings.model, tokenizer.vocab_sizes)
-    unknown = sorted(set(only or []) - set(models))
+    variants = (ablations if ablate else rivals)(settings, tokenizer.vocab_sizes)
+    unknown = sorted(set(only or []) - set(variants))
     if unknown:
-        raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(models)}")
-    models = {name: config for name, config in models.items() if not only or name in (BASELINE, *only)}
-    done: dict[str, list[Run]] = {name: [] for name in models}
+        raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(variants)}")
+    variants = {name: variant for name, variant in variants.items() if not only or name in (BASELINE, *only)}
+    done: dict[str, list[Run]] = {name: [] for name in variants}
     for seed in range(seeds):
-        for name, config in models.items():
-            training = settings.training.model_copy(update={"seed": seed})
+        for name, variant in variants.items():
+            training = settings.training.model_copy(update={"seed": seed, "max_steps": variant.max_steps})
             folder = runs / settings.name / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-            run = settings.model_copy(update={"model": config, "training": training, "name": folder.name})
+            run = settings.model_copy(update={"model": variant.model, "training": training, "name": folder.name})
             done[name].append(measured(run, folder, records / settings.name / f"{folder.name}.json"))
     torch.set_num_threads(settings.training.num_threads or torch.get_num_threads())
-    built = {name: _build(config, tokenizer.vocab_sizes) for name, config in models.items()}
+    built = {name: _build(variant.model, tokenizer.vocab_sizes) for name, variant in variants.items()}
     speeds, sources = measure_speed(built, settings), [source.path for source in settings.data.sources]
-    variants = {}
+    rows = {}
     for name, model in built.items():
         of_source = {
             source: summarize(*([run.scores[source] for run in done[each]] for each in (name, BASELINE)))
             for source in sources
         }
-        variants[name] = {
+        rows[name] = {
             "parameters": model.num_parameters,
             "training_flops_per_token": training_flops_per_token(model, settings.training.seq_len),
             "cached_numbers_per_frame": cached_numbers_per_frame(model),
@@ -354,7 +371,7 @@ def main(
         "unit": tokenizer.unit_name,
         "baseline": BASELINE,
         "sources": {source: len(done[BASELINE][0].scores[source]) for source in sources},
-        "variants": variants,
+        "variants": rows,
     }
     kind = "ablations" if ablate else "compare"
     output = output or RESULTS / f"{kind}_{settings.name.removeprefix('compare-')}.json"
