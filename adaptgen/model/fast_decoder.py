@@ -11,6 +11,7 @@ Dimensions as in `transformer.py`; S counts the keys in view.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -23,11 +24,15 @@ from adaptgen.model.transformer import MLP, ROPE_BASE, Block, Shortcut, Transfor
 
 __all__ = ["FastDecoder"]
 
+LEAST_ROWS = 2
+"""That are worth a thread."""
+
 
 class FastDecoder(Decoder):
     """Predicts what `ForwardDecoder` does, up to the order of additions and float16's rounding.
 
-    Checkpoints hold weights in bfloat16, of which float16 keeps every bit above 6e-5.
+    Checkpoints hold weights in bfloat16, of which float16 keeps every bit above 6e-5. Several rows are dealt out among
+    as many threads as torch has; they meet once a frame.
 
     Args:
         model: float32, on CPU, without depth mixing. Its weights are copied; it reads the prompts.
@@ -47,6 +52,8 @@ class FastDecoder(Decoder):
         half = model.config.model_dim // model.config.num_heads // 2
         self.frequencies = ROPE_BASE ** (-np.arange(half) / half)
         self.num_frames = 0
+        self.groups: list[_Group] = []
+        self.threads: ThreadPoolExecutor | None = None
 
     @torch.inference_mode()
     def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
@@ -54,26 +61,35 @@ class FastDecoder(Decoder):
         logits = self.model(torch.from_numpy(prompt)[None], cache)[:, :, -1].numpy()
         self.num_frames = cache.num_frames
         window = self.model.config.attention_window
-        for block, kept in zip(self.blocks, cache.blocks, strict=True):
-            if block.has_attention:
-                block.past = _Past(kept, num_rows, window)
-        if self.shortcut is not None:
-            self.shortcut.past = _Past(cache.shortcut, num_rows, self.shortcut.window)
+        of_blocks = [None if store is None else _Prompt(store, window) for store in cache.blocks]
+        of_shortcut = None if self.shortcut is None else _Prompt(cache.shortcut, self.shortcut.window)
+        num_groups = max(1, min(torch.get_num_threads(), num_rows // LEAST_ROWS))
+        self.groups = [
+            _Group(of_blocks, of_shortcut, len(rows)) for rows in np.array_split(np.arange(num_rows), num_groups)
+        ]
+        self.threads = ThreadPoolExecutor(num_groups) if num_groups > 1 else None
         return logits.repeat(num_rows, axis=0)
 
     def step(self, frames: np.ndarray) -> np.ndarray:
         angles = self.num_frames * self.frequencies
         turn = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         self.num_frames += 1
+        if self.threads is None:
+            return self._step(frames, self.groups[0], turn)
+        parts = np.split(frames, np.cumsum([group.num_rows for group in self.groups])[:-1])
+        return np.concatenate(list(self.threads.map(self._step, parts, self.groups, [turn] * len(parts))))
+
+    def _step(self, frames: np.ndarray, group: _Group, turn: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """The same for the rows of one group."""
         x = sum(embedding[frames[:, stream]] for stream, embedding in enumerate(self.embeddings))
-        if self.shortcut is not None:
-            self.shortcut.past.make_room()
+        group.make_room()
         for depth, block in enumerate(self.blocks):
             if depth in self.depths:
-                self.shortcut.read(self.depths[depth], x, turn)
-            block.attend(x, turn)
+                self.shortcut.read(self.depths[depth], x, group.of_shortcut, turn)
+            if block.has_attention:
+                block.attend(x, group.of_blocks[depth], turn)
             if self.shortcut is not None and depth == self.model.config.num_layers - 1:
-                self.shortcut.attend(x, turn)
+                self.shortcut.attend(x, group.of_shortcut, turn)
             kernels.add_mlp(x, *block.mlp)
         of_all_streams = kernels.project(x, self.norm, self.prediction)
         sizes = self.model.vocab_sizes
@@ -83,9 +99,13 @@ class FastDecoder(Decoder):
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        for layer in (*self.blocks, self.shortcut):
-            if layer is not None and layer.past is not None:
-                layer.past.keep(rows)
+        assert list(rows) == sorted(rows), "rows keep their order, and so stay in their group"
+        first = 0
+        for group in self.groups:
+            end = first + group.num_rows
+            group.keep([row - first for row in rows if first <= row < end])
+            first = end
+        self.groups = [group for group in self.groups if group.num_rows]
 
 
 def _plain(parameter: Tensor) -> np.ndarray:
@@ -106,8 +126,6 @@ def _stored_mlp(mlp: MLP) -> tuple[np.ndarray, np.ndarray]:
 class _Block:
     """Self-attention, if it has any, and MLP of a `transformer.Block`."""
 
-    past: _Past | None = None
-
     def __init__(self, block: Block) -> None:
         attention = block.attention
         self.has_attention = attention is not None
@@ -117,14 +135,11 @@ class _Block:
             self.key_bias = np.zeros_like(self.gain)
         self.mlp = _plain(block.mlp_norm.weight), *_stored_mlp(block.mlp)
 
-    def attend(self, x: np.ndarray, turn: tuple[np.ndarray, np.ndarray]) -> None:
+    def attend(self, x: np.ndarray, past: _Past, turn: tuple[np.ndarray, np.ndarray]) -> None:
         """The first half of the block's step on the residual stream `[B, C]`, in place."""
-        if self.has_attention:
-            self.past.make_room()
-            read = kernels.project(x, self.gain, self.qkv)
-            arrays, bounds = self.past.arrays, self.past.bounds()
-            kernels.append(read, x.shape[1], self.key_bias, arrays, bounds[3] - 1, turn)
-            kernels.add_product(x, kernels.attend(read, arrays, bounds, turn), self.out)
+        read = kernels.project(x, self.gain, self.qkv)
+        kernels.append(read, x.shape[1], self.key_bias, past.arrays, past.bounds[3] - 1, turn)
+        kernels.add_product(x, kernels.attend(read, past.arrays, past.bounds, turn), self.out)
 
 
 class _Map:
@@ -148,8 +163,6 @@ class _Map:
 class _Shortcut:
     """`transformer.Shortcut`, which is fed depth by depth as the blocks go along."""
 
-    past: _Past | None = None
-
     def __init__(self, block: Block) -> None:
         shortcut: Shortcut = block.shortcut
         self.window = shortcut.window
@@ -157,16 +170,48 @@ class _Shortcut:
         self.query, self.out = _stored(shortcut.query.weight), _stored(shortcut.out.weight)
         self.maps = [_Map(shortcut, index) for index in range(len(shortcut.depths))]
 
-    def read(self, index: int, x: np.ndarray, turn: tuple[np.ndarray, np.ndarray]) -> None:
+    def read(self, index: int, x: np.ndarray, past: _Past, turn: tuple[np.ndarray, np.ndarray]) -> None:
         """Take what is read of one depth from its stream `[B, C]`."""
         of_depth = self.maps[index]
-        place = self.past.bounds()[3] - len(self.maps) + index
-        kernels.append(of_depth(x), 0, of_depth.bias, self.past.arrays, place, turn)
+        place = past.bounds[3] - len(self.maps) + index
+        kernels.append(of_depth(x), 0, of_depth.bias, past.arrays, place, turn)
 
-    def attend(self, x: np.ndarray, turn: tuple[np.ndarray, np.ndarray]) -> None:
+    def attend(self, x: np.ndarray, past: _Past, turn: tuple[np.ndarray, np.ndarray]) -> None:
         """Add to the stream `[B, C]`, in place."""
         query = kernels.project(x, self.gain, self.query)
-        kernels.add_product(x, kernels.attend(query, self.past.arrays, self.past.bounds(), turn), self.out)
+        kernels.add_product(x, kernels.attend(query, past.arrays, past.bounds, turn), self.out)
+
+
+class _Prompt:
+    """Keys and values of the prompt in one attention, `[H, S * N, D]`: S frames of N depths."""
+
+    def __init__(self, store: KeyValueStore, window: int) -> None:
+        in_view = [of_prompt.numpy()[0, :, -window:] for of_prompt in store.in_view(1)]
+        num_heads, self.num_frames, self.num_depths, head_dim = in_view[0].shape
+        self.window = window
+        self.arrays = [_stored(array.reshape(num_heads, -1, head_dim)) for array in in_view]
+
+
+class _Group:
+    """Rows that one thread decodes: what each attention has of their past."""
+
+    def __init__(self, of_blocks: Sequence[_Prompt | None], of_shortcut: _Prompt | None, num_rows: int) -> None:
+        self.num_rows = num_rows
+        self.of_blocks = [None if prompt is None else _Past(prompt, num_rows) for prompt in of_blocks]
+        self.of_shortcut = None if of_shortcut is None else _Past(of_shortcut, num_rows)
+        self.pasts = [past for past in (*self.of_blocks, self.of_shortcut) if past is not None]
+
+    def make_room(self) -> None:
+        """Let a frame be added to each row."""
+        for past in self.pasts:
+            past.make_room()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all other rows."""
+        if len(rows) < self.num_rows:
+            self.num_rows = len(rows)
+            for past in self.pasts:
+                past.keep(rows)
 
 
 class _Past:
@@ -174,49 +219,43 @@ class _Past:
 
     A row's own are in a buffer of twice the window, as in `cache.KeyValueStore`. One row alone has the prompt's among
     its own. Frames of N depths are N keys.
+
+    Attributes:
+        arrays, bounds: as `kernels.attend` takes them, the frame that is being added among them.
     """
 
-    def __init__(self, store: KeyValueStore, num_rows: int, window: int) -> None:
-        shared = [of_prompt.numpy()[0, :, -window:] for of_prompt in store.in_view(1)]
-        num_heads, self.num_shared, self.num_depths, head_dim = shared[0].shape
-        self.window, self.end = window, 0
-        self.shared = [_stored(array.reshape(num_heads, -1, head_dim)) for array in shared]
-        shape = (num_rows, num_heads, 2 * window * self.num_depths, head_dim)
-        self.own = [np.empty(shape, dtype=array.dtype) for array in self.shared]
+    bounds: tuple[int, int, int, int]
+
+    def __init__(self, prompt: _Prompt, num_rows: int) -> None:
+        self.window, self.num_shared, self.num_depths = prompt.window, prompt.num_frames, prompt.num_depths
+        self.end = 0
+        num_heads, num_keys, head_dim = prompt.arrays[0].shape
+        shape = (num_rows, num_heads, 2 * self.window * self.num_depths, head_dim)
+        own = [np.empty(shape, dtype=array.dtype) for array in prompt.arrays]
         if num_rows == 1:
-            for own, array in zip(self.own, self.shared, strict=True):
-                own[0, :, : array.shape[1]] = array
+            for buffer, array in zip(own, prompt.arrays, strict=True):
+                buffer[0, :, :num_keys] = array
             self.end, self.num_shared = self.num_shared, 0
-
-    @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        """As `kernels.attend` takes them."""
-        return (*self.shared, *self.own)
-
-    def bounds(self) -> tuple[int, int, int, int]:
-        """The first and the end of the shared keys in view, and of the own ones, the newest frame's among them."""
-        num_own = min(self.end, self.window)
-        num_shared = min(self.num_shared, self.window - num_own)
-        return (
-            (self.num_shared - num_shared) * self.num_depths,
-            self.num_shared * self.num_depths,
-            (self.end - num_own) * self.num_depths,
-            self.end * self.num_depths,
-        )
+        self.arrays = (*prompt.arrays, *own)
 
     def make_room(self) -> None:
         """Let a frame be added to each row."""
         if self.end == 2 * self.window:
             size = self.window * self.num_depths
-            for buffer in self.own:
+            for buffer in self.arrays[2:]:
                 buffer[:, :, :size] = buffer[:, :, size:]
             self.end = self.window
         self.end += 1
+        num_own = min(self.end, self.window)
+        num_shared = min(self.num_shared, self.window - num_own)
+        frames = self.num_shared - num_shared, self.num_shared, self.end - num_own, self.end
+        self.bounds = tuple(frame * self.num_depths for frame in frames)
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all other rows."""
-        size = self.end * self.num_depths
-        for index, old in enumerate(self.own):
+        size, own = self.end * self.num_depths, []
+        for old in self.arrays[2:]:
             new = np.empty((len(rows), *old.shape[1:]), dtype=old.dtype)
             new[:, :, :size] = old[list(rows), :, :size]
-            self.own[index] = new
+            own.append(new)
+        self.arrays = (*self.arrays[:2], *own)

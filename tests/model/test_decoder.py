@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -85,9 +86,20 @@ def test_fast_decoder_reads_the_depths_that_the_shortcut_reads(
     check(FastDecoder(model), model, WINDOW - 2, num_rows, tolerance=tolerance)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 8])
+def test_rows_are_dealt_out_among_threads(num_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    model = build_variant("add-linear", FOUR_STREAMS)
+    check(FastDecoder(model), model, WINDOW - 2, 7, tolerance=0.02)
+
+
 @pytest.mark.parametrize("decoder_type", [FastDecoder, ForwardDecoder])
 @pytest.mark.parametrize("variant", ["plain", "add-linear", "replace-mlp"])
-def test_rows_that_are_kept_go_on(decoder_type: type[Decoder], variant: str) -> None:
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_rows_that_are_kept_go_on(
+    decoder_type: type[Decoder], variant: str, num_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
     model = build_variant(variant, FOUR_STREAMS)
     prompt = random_tokens(FOUR_STREAMS, WINDOW - 2, batch_size=1)[0].numpy()
     rows = random_tokens(FOUR_STREAMS, NEW_FRAMES, batch_size=4).numpy()
@@ -134,7 +146,7 @@ def test_what_mixes_depths_is_left_to_the_model(variant: str) -> None:
 
 
 def test_that_loops_are_compiled_is_told_once() -> None:
-    double, told = kernels.compiled(lambda x: 2 * x), []
+    double, told = numba.njit(lambda x: 2 * x), []
     with when_compiling(lambda: told.append(1)):
         assert [double(1), double(2)] == [2, 4]
     assert told == [1]
