@@ -46,6 +46,7 @@ LEAST = np.finfo(FLOAT).min
 LEAST_MEAN_SQUARE = FLOAT(MIN_ROOT_MEAN_SQUARE**2)
 LOG2_E, LN_2 = FLOAT(1 / math.log(2)), FLOAT(math.log(2))
 LEAST_EXPONENT = FLOAT(-87)
+TAYLOR = tuple(FLOAT(1 / math.factorial(power)) for power in range(6, -1, -1))
 SQRT_HALF = FLOAT(math.sqrt(0.5))
 # Together in registers: so many outputs of so many rows.
 TILE_OUTPUTS, TILE_ROWS = 4, 2
@@ -111,9 +112,9 @@ def exponential(x):
     power = np.floor(x * LOG2_E + FLOAT(0.5))
     # |rest| < ln(2) / 2, where the Taylor polynomial is off by 2e-7.
     rest = x - power * LN_2
-    value = FLOAT(1 / 720)
-    for divisor in (120, 24, 6, 2, 1, 1):
-        value = value * rest + FLOAT(1 / divisor)
+    value = ZERO
+    for coefficient in TAYLOR:
+        value = value * rest + coefficient
     return value * float_of_bits(np.int32((np.int32(power) + 127) << 23))
 
 
