@@ -10,7 +10,7 @@ from adaptgen.checkpoint import Checkpoint
 from adaptgen.domains.base import Continuation, ContinuationRequest
 from adaptgen.errors import UsageError
 from adaptgen.generation import generate
-from adaptgen.model import new_decoder, when_compiling
+from adaptgen.model import new_decoder
 from adaptgen.sampling import Sampling
 
 __all__ = ["continue_file"]
@@ -41,7 +41,7 @@ def continue_file(
         seed: with the same input, checkpoint, number of variations and threads, gives the same bytes.
         on_progress: called after each frame with the share that is done.
         on_text: called with what the first continuation reads like, piece by piece, where that is text.
-        on_compiling: called some times before the first frames, if decoding must be compiled for this machine first.
+        on_compiling: called some times before the first frame if decoding must be compiled for this processor.
 
     Returns:
         The continuations, each complete, with nothing written to disk.
@@ -61,16 +61,9 @@ def continue_file(
         on_progress(sum(grammar.progress for grammar in grammars) / variations)
         on_text(grammars[0].take_text())
 
+    decoder = new_decoder(checkpoint.model, on_compiling=on_compiling)
     started = time.perf_counter()
-    with when_compiling(on_compiling):
-        tokens = generate(
-            new_decoder(checkpoint.model),
-            prompt.tokens,
-            grammars,
-            sampling,
-            seed=seed,
-            on_frame=on_frame,
-        )
+    tokens = generate(decoder, prompt.tokens, grammars, sampling, seed=seed, on_frame=on_frame)
     seconds = time.perf_counter() - started
     speed = round(sum(drawn.shape[1] for drawn in tokens) / seconds, 1)
     results = [prompt.complete(drawn) for drawn in tokens]

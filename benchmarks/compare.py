@@ -41,7 +41,7 @@ from adaptgen.training.session import Session
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-RECORDS = RESULTS / "runs"
+RECORDS = RESULTS / "records"
 PLAIN = "plain"
 BASELINE = "plain, as many parameters"
 SHORTCUT = "shortcut"
@@ -180,33 +180,66 @@ def _decoding_speed(model: Transformer) -> float:
 
 
 @dataclass(frozen=True)
-class Run:
+class Outcome:
     """What is kept of one training run.
 
     Attributes:
+        made: hardware, versions, commit, seed and date.
+        corpus: changes with any token that it was trained on or scored with.
         scores: of the test documents of each source.
         validation: nats per token on the validation split while it was trained.
     """
 
+    made: dict[str, Any]
+    corpus: str
     scores: dict[str, list[DocumentScore]]
     validation: list[dict[str, float]]
 
 
-def measured(recipe: Recipe, folder: Path, record: Path) -> Run:
-    """The run of a recipe: as it was recorded, or trained, or trained to its end, in `folder`, and then recorded."""
-    if record.is_file():
-        content = json.loads(record.read_text(encoding="utf-8"))
-        if content["decisive"] != _decisive(recipe):
-            raise UsageError(f"{record} is of another recipe", "Give another name with --set name=NAME, or --records")
-        scores = {
-            source: [DocumentScore(nats=nats, num_tokens=tokens, num_units=units) for nats, tokens, units in rows]
-            for source, rows in content["scores"].items()
-        }
-        return Run(scores, content["validation"])
+def read_record(path: Path, recipe: Recipe) -> Outcome:
+    """What is kept of a run of this recipe.
+
+    Raises:
+        UsageError: it is of another recipe.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["recipe"] != _decisive(recipe):
+        raise UsageError(f"{path} is of another recipe", "Give another name with --set name=NAME, or --records")
+    scores = {
+        source: [DocumentScore(nats=nats, num_tokens=tokens, num_units=units) for nats, tokens, units in rows]
+        for source, rows in content["scores"].items()
+    }
+    return Outcome(content["made"], content["corpus"], scores, content["validation"])
+
+
+def write_record(path: Path, recipe: Recipe, outcome: Outcome) -> None:
+    """Keep it."""
+    content = {
+        "made": outcome.made,
+        "corpus": outcome.corpus,
+        "recipe": _decisive(recipe),
+        "scores": {
+            source: [[score.nats, score.num_tokens, score.num_units] for score in scores]
+            for source, scores in outcome.scores.items()
+        },
+        "validation": outcome.validation,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_new(path, json.dumps(content).encode(), force=True)
+
+
+def _decisive(recipe: Recipe) -> dict[str, Any]:
+    """All of a recipe that decides what comes out; where its data lie does not."""
+    return recipe.model_dump(
+        mode="json", include={"model": True, "training": True, "tokenizer": True, "data": {"sources"}}
+    )
+
+
+def train_and_score(recipe: Recipe, folder: Path) -> Outcome:
+    """Train a recipe in a folder, or go on where that was stopped, and score the test splits."""
     restore_folder(folder / "last")
     resume = (folder / "last").is_dir()
-    begun = read_recipe(folder) if resume else None
-    if begun is not None and _decisive(begun) != _decisive(recipe):
+    if resume and _decisive(read_recipe(folder)) != _decisive(recipe):
         raise UsageError(f"{folder} holds a run of another recipe", "Give another folder with --runs")
     session = Session(recipe, folder, resume=resume, force=not resume)
     with progress_bar() as bar:
@@ -218,24 +251,8 @@ def measured(recipe: Recipe, folder: Path, record: Path) -> Run:
         if "test" not in shards:
             raise InputFileError(f"{source.path} has no test split", "Give another folder with --data")
         scores[source.path] = score_documents(model, list(shards["test"].documents()), tokenizer)
-    run = Run(scores, validation_curve(folder))
-    content = {
-        "run": describe_run(seed=recipe.training.seed),
-        "decisive": _decisive(recipe),
-        "scores": {
-            source: [[score.nats, score.num_tokens, score.num_units] for score in of_source]
-            for source, of_source in scores.items()
-        },
-        "validation": run.validation,
-    }
-    record.parent.mkdir(parents=True, exist_ok=True)
-    write_new(record, json.dumps(content).encode(), force=True)
-    return run
-
-
-def _decisive(recipe: Recipe) -> dict[str, Any]:
-    """All of a recipe that decides what comes out, but for the data."""
-    return recipe.model_dump(mode="json", include={"model", "training", "tokenizer"})
+    made = describe_run(seed=recipe.training.seed)
+    return Outcome(made, session.corpus.fingerprint, scores, validation_curve(folder))
 
 
 def validation_curve(folder: Path) -> list[dict[str, float]]:
@@ -315,7 +332,7 @@ def _range(interval: list[float] | None) -> str:
 
 def main(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="One of recipes/compare/.")],
-    data: Annotated[Path | None, typer.Option(help="The corpus.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The corpus; not read where all runs have records.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the figures go; benchmarks/results/ if not given.")
     ] = None,
@@ -340,43 +357,83 @@ def main(
     if unknown:
         raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(variants)}")
     variants = {name: variant for name, variant in variants.items() if not only or name in (BASELINE, *only)}
-    done: dict[str, list[Run]] = {name: [] for name in variants}
-    for seed in range(seeds):
-        for name, variant in variants.items():
-            training = settings.training.model_copy(update={"seed": seed, "max_steps": variant.max_steps})
-            folder = runs / settings.name / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-            run = settings.model_copy(update={"model": variant.model, "training": training, "name": folder.name})
-            done[name].append(measured(run, folder, records / settings.name / f"{folder.name}.json"))
-    torch.set_num_threads(settings.training.num_threads or torch.get_num_threads())
-    built = {name: _build(variant.model, tokenizer.vocab_sizes) for name, variant in variants.items()}
-    speeds, sources = measure_speed(built, settings), [source.path for source in settings.data.sources]
-    rows = {}
-    for name, model in built.items():
-        of_source = {
-            source: summarize(*([run.scores[source] for run in done[each]] for each in (name, BASELINE)))
-            for source in sources
-        }
-        rows[name] = {
-            "parameters": model.num_parameters,
-            "training_flops_per_token": training_flops_per_token(model, settings.training.seq_len),
-            "cached_numbers_per_frame": cached_numbers_per_frame(model),
-            **speeds[name],
-            "sources": of_source,
-            "validation": [run.validation for run in done[name]],
-        }
+    outcomes = _outcomes(settings, variants, seeds=seeds, runs=runs, records=records)
     result = {
         "run": describe_run(seed=0),
+        "made": _distinct(outcomes),
         "recipe": settings.model_dump(mode="json", exclude={"data"}),
         "seeds": seeds,
         "unit": tokenizer.unit_name,
         "baseline": BASELINE,
-        "sources": {source: len(done[BASELINE][0].scores[source]) for source in sources},
-        "variants": rows,
+        "sources": {source: len(scores) for source, scores in outcomes[BASELINE][0].scores.items()},
+        "variants": _rows(settings, variants, outcomes, tokenizer.vocab_sizes),
     }
     kind = "ablations" if ablate else "compare"
     output = output or RESULTS / f"{kind}_{settings.name.removeprefix('compare-')}.json"
     write_result(output, result)
     print_tables(result, new_console())
+
+
+def _outcomes(
+    settings: Recipe, variants: dict[str, Variant], *, seeds: int, runs: Path, records: Path
+) -> dict[str, list[Outcome]]:
+    """Of each variant with each seed, from records where there are any.
+
+    Raises:
+        UsageError: some are of other data than others.
+    """
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in variants}
+    corpora: dict[str, str] = {}
+    for seed in range(seeds):
+        for name, variant in variants.items():
+            training = settings.training.model_copy(update={"seed": seed, "max_steps": variant.max_steps})
+            label = f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+            recipe = settings.model_copy(update={"model": variant.model, "training": training, "name": label})
+            record = records / settings.name / f"{label}.json"
+            if record.is_file():
+                outcome = read_record(record, recipe)
+            else:
+                outcome = train_and_score(recipe, runs / settings.name / label)
+                write_record(record, recipe, outcome)
+            corpora[outcome.corpus] = label
+            if len(corpora) > 1:
+                raise UsageError(
+                    f"{records / settings.name} has runs of other data than {' and '.join(corpora.values())}",
+                    "Give another folder with --records",
+                )
+            outcomes[name].append(outcome)
+    return outcomes
+
+
+def _rows(
+    settings: Recipe, variants: dict[str, Variant], outcomes: dict[str, list[Outcome]], vocab_sizes: tuple[int, ...]
+) -> dict[str, Any]:
+    """What each variant costs, and how it does."""
+    torch.set_num_threads(settings.training.num_threads or torch.get_num_threads())
+    models = {name: _build(variant.model, vocab_sizes) for name, variant in variants.items()}
+    speeds, rows = measure_speed(models, settings), {}
+    for name, model in models.items():
+        of_sources = {}
+        for source in outcomes[BASELINE][0].scores:
+            own = [outcome.scores[source] for outcome in outcomes[name]]
+            baseline = [outcome.scores[source] for outcome in outcomes[BASELINE]]
+            of_sources[source] = summarize(own, baseline)
+        rows[name] = {
+            "max_steps": variants[name].max_steps,
+            "parameters": model.num_parameters,
+            "training_flops_per_token": training_flops_per_token(model, settings.training.seq_len),
+            "cached_numbers_per_frame": cached_numbers_per_frame(model),
+            **speeds[name],
+            "sources": of_sources,
+            "validation": [outcome.validation for outcome in outcomes[name]],
+        }
+    return rows
+
+
+def _distinct(outcomes: dict[str, list[Outcome]]) -> dict[str, list[Any]]:
+    """All values of where, with what and when runs were made."""
+    made = [outcome.made for of_variant in outcomes.values() for outcome in of_variant]
+    return {key: sorted({each[key] for each in made}) for key in ("cpu", "threads", "torch", "commit", "date")}
 
 
 if __name__ == "__main__":

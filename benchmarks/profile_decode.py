@@ -29,7 +29,7 @@ def main(
     frames: Annotated[int, typer.Option(help="Frames that are timed, then profiled.")] = 60,
 ) -> None:
     """Print milliseconds a frame for one row and for sixteen."""
-    prepare(None)
+    prepare(1)
     decoder, random = FastDecoder(transformer(WIDTH, window=WINDOW)), np.random.default_rng(0)
     prompt = random.integers(VOCAB_SIZE, size=(1, PROMPT_FRAMES))
     for rows in ROWS:

@@ -27,12 +27,13 @@ PICTURES = ROOT / "docs" / "benchmarks"
 
 def section(name: str, result: dict[str, Any]) -> str:
     """The tables of one comparison, in Markdown."""
-    run, training, variants = result["run"], result["recipe"]["training"], result["variants"]
-    tokens = training["max_steps"] * training["batch_size"] * training["seq_len"]
+    made, training, variants = result["made"], result["recipe"]["training"], result["variants"]
+    per_step = training["batch_size"] * training["seq_len"]
+    where = {key: " and ".join(map(str, values)) for key, values in made.items()}
     lines = [
-        f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}, {training['max_steps']:,} steps of "
-        f"{training['batch_size']} x {training['seq_len']:,} tokens ({tokens / 1e6:.1f} million), {run['cpu']}, "
-        f"{run['threads']} thread, torch {run['torch']}, commit {run['commit']}, {run['date']}.",
+        f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}, steps of {training['batch_size']} x "
+        f"{training['seq_len']:,} tokens, {where['cpu']}, {where['threads']} thread, torch {where['torch']}, "
+        f"commit {where['commit']}, {where['date']}.",
         "",
     ]
     for source, num_documents in result["sources"].items():
@@ -51,16 +52,22 @@ def section(name: str, result: dict[str, Any]) -> str:
             lines.append(f"| {variant} | {figures['bits_per_unit']:.4f} | {' | '.join(cells)} |")
         lines.append("")
     lines += [
-        "| cost | parameters | GFLOP to train on 1,000 tokens | trained tokens/s | decoded frames/s "
+        "| cost | parameters | steps | million tokens | teraFLOP to train | trained tokens/s | decoded frames/s "
         "| numbers cached a frame |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    lines += [
-        f"| {variant} | {row['parameters']:,} | {row['training_flops_per_token'] / 1e6:.1f} "
-        f"| {row['training_tokens_per_second']:,.0f} | {row['decoded_frames_per_second']:,.0f} "
-        f"| {row['cached_numbers_per_frame']:,} |"
-        for variant, row in variants.items()
-    ]
+    for variant, row in variants.items():
+        tokens = row["max_steps"] * per_step
+        cells = [
+            f"{row['parameters']:,}",
+            f"{row['max_steps']:,}",
+            f"{tokens / 1e6:.1f}",
+            f"{tokens * row['training_flops_per_token'] / 1e12:.1f}",
+            f"{row['training_tokens_per_second']:,.0f}",
+            f"{row['decoded_frames_per_second']:,.0f}",
+            f"{row['cached_numbers_per_frame']:,}",
+        ]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
     picture = (PICTURES / f"{name}.png").relative_to(PAGE.parent).as_posix()
     return "\n".join([*lines, "", f"![Loss while training, and differences]({picture})"])
 

@@ -4,9 +4,10 @@
 
 The peer is `generate` on a GPT-2 of the same shape: key/value cache, sampling, a prompt of random tokens. Both sides
 are timed whole, prompt and sampling included. "Ours" is what `adaptgen continue` does: FastDecoder, a row on one
-thread, several on as many as there are. "Forward" is our model without it. The floor is the time of the model's
-products of float32 matrices with one vector, and of nothing else: no attention, no cache, no sampling. Ours reads
-weights, keys and values in float16, so it may be beaten; what that costs in bits is measured on what ships.
+thread, several on as many as there are. "Forward" is our model without it; like the peer it uses all threads. The floor
+is the time of the model's products of float32 matrices with one vector, and of nothing else: no attention, no cache, no
+sampling. Ours reads weights, keys and values in float16, so it may be beaten; what that costs in bits is measured on
+what ships.
 """
 
 from __future__ import annotations

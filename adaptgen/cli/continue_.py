@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,6 +117,9 @@ def continue_(
     is_shown_live = domain.is_readable and variations == 1 and not as_json and sys.stdout.isatty()
     with progress_bar(stderr=True, is_hidden=is_shown_live) as progress:
         task = progress.add_task("continuing", total=100, status="")
+        compiling = "compiling for this processor, which takes some seconds"
+        # It calls at each of some loops; a line is wanted once.
+        say_compiling = cache(lambda: say(compiling, stderr=True))
         results = continue_file(
             file,
             loaded,
@@ -125,7 +129,7 @@ def continue_(
             seed=seed,
             on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
             on_text=_write_out if is_shown_live else lambda text: None,
-            on_compiling=lambda: progress.update(task, status="compiling, once on this machine"),
+            on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),
         )
     if is_shown_live:
         _write_out("\n\n")

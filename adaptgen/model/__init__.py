@@ -2,7 +2,7 @@
 
 from adaptgen.model.attention_map import AttentionMap, map_attention
 from adaptgen.model.cache import Cache
-from adaptgen.model.decoder import Decoder, ForwardDecoder, new_decoder, when_compiling
+from adaptgen.model.decoder import Decoder, ForwardDecoder, new_decoder
 from adaptgen.model.transformer import Transformer
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "Transformer",
     "map_attention",
     "new_decoder",
-    "when_compiling",
 ]

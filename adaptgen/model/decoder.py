@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ import torch
 from adaptgen.model.cache import Cache
 from adaptgen.model.transformer import Transformer
 
-__all__ = ["Decoder", "ForwardDecoder", "new_decoder", "when_compiling"]
+__all__ = ["Decoder", "ForwardDecoder", "new_decoder"]
 
 
 class Decoder(ABC):
@@ -32,7 +31,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def keep(self, rows: Sequence[int]) -> None:
-        """Forget all other rows; the next step is of these, in this order."""
+        """Forget all other rows; the next step is of these, which are given in ascending order."""
 
 
 class ForwardDecoder(Decoder):
@@ -62,28 +61,12 @@ class ForwardDecoder(Decoder):
         return logits[:, :, -1].float().cpu().numpy()
 
 
-def new_decoder(model: Transformer) -> Decoder:
-    """The fastest decoder there is for a model in evaluation mode."""
+def new_decoder(model: Transformer, *, on_compiling: Callable[[], None] = lambda: None) -> Decoder:
+    """The fastest decoder there is for a model in evaluation mode; arguments and errors as of `FastDecoder`."""
     weight = model.embeddings[0].weight
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and model.config.depth_mixing is None:
         # Numba takes half a second to import, and nothing but decoding needs it.
         from adaptgen.model.fast_decoder import FastDecoder
 
-        return FastDecoder(model)
+        return FastDecoder(model, on_compiling=on_compiling)
     return ForwardDecoder(model)
-
-
-@contextmanager
-def when_compiling(call: Callable[[], None]) -> Iterator[None]:
-    """Within it, call something each time that a loop must be compiled: all are, the first time on a machine."""
-    from numba.core import event
-
-    class Listener(event.Listener):
-        def on_start(self, event: event.Event) -> None:
-            call()
-
-        def on_end(self, event: event.Event) -> None:
-            pass
-
-    with event.install_listener("numba:compile", Listener()):
-        yield

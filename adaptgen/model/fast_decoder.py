@@ -1,16 +1,16 @@
 """`Transformer.forward` for one new frame on CPU, by compiled loops.
 
 For a model that fits a laptop, most of what a frame takes in `Transformer.forward` is not arithmetic but the calls
-around it. Here a layer is two calls of `kernels.py`. Weights, keys and values are held in float16 where the processor
+around it. Here a layer is five calls of `kernels.py`. Weights, keys and values are held in float16 where the processor
 converts it, which halves what a frame has to read, and are computed with in float32; rows share the keys and values of
 their prompt.
 
-Dimensions as in `transformer.py`; S counts the keys in view.
+Dimensions as in `transformer.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -24,8 +24,8 @@ from adaptgen.model.transformer import MLP, ROPE_BASE, Block, Shortcut, Transfor
 
 __all__ = ["FastDecoder"]
 
-LEAST_ROWS = 2
-"""That are worth a thread."""
+MIN_ROWS_PER_THREAD = 2
+LARGEST_HALF = 65504
 
 
 class FastDecoder(Decoder):
@@ -35,10 +35,14 @@ class FastDecoder(Decoder):
     as many threads as torch has; they meet once a frame.
 
     Args:
-        model: float32, on CPU, without depth mixing. Its weights are copied; it reads the prompts.
+        model: float32, on CPU, without depth mixing. It reads the prompts, and must not change any more.
+        on_compiling: called some times if the loops are not compiled yet for this processor, which takes ten seconds.
+
+    Raises:
+        OutputFileError: compiled loops cannot be kept where they should be, or are damaged there.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, *, on_compiling: Callable[[], None] = lambda: None) -> None:
         self.model = model
         shortcut = model.blocks[-1].shortcut
         self.depths = {} if shortcut is None else {depth: index for index, depth in enumerate(shortcut.depths)}
@@ -54,6 +58,11 @@ class FastDecoder(Decoder):
         self.num_frames = 0
         self.groups: list[_Group] = []
         self.threads: ThreadPoolExecutor | None = None
+        # In this thread, which Ctrl-C stops.
+        with kernels.loading(on_compiling):
+            first = np.zeros((1, len(model.vocab_sizes)), dtype=np.int64)
+            self.start(first.T, 1)
+            self.step(first)
 
     @torch.inference_mode()
     def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
@@ -63,7 +72,7 @@ class FastDecoder(Decoder):
         window = self.model.config.attention_window
         of_blocks = [None if store is None else _Prompt(store, window) for store in cache.blocks]
         of_shortcut = None if self.shortcut is None else _Prompt(cache.shortcut, self.shortcut.window)
-        num_groups = max(1, min(torch.get_num_threads(), num_rows // LEAST_ROWS))
+        num_groups = max(1, min(torch.get_num_threads(), num_rows // MIN_ROWS_PER_THREAD))
         self.groups = [
             _Group(of_blocks, of_shortcut, len(rows)) for rows in np.array_split(np.arange(num_rows), num_groups)
         ]
@@ -116,7 +125,9 @@ def _plain(parameter: Tensor) -> np.ndarray:
 def _stored(weight: Tensor | np.ndarray) -> np.ndarray:
     """As kernels read it: halves, as uint16, or float32."""
     weight = _plain(weight) if isinstance(weight, Tensor) else np.ascontiguousarray(weight)
-    return weight.astype(np.float16).view(np.uint16) if kernels.has_half_conversion() else weight
+    if not kernels.has_half_conversion():
+        return weight
+    return weight.clip(-LARGEST_HALF, LARGEST_HALF).astype(np.float16).view(np.uint16)
 
 
 def _stored_mlp(mlp: MLP) -> tuple[np.ndarray, np.ndarray]:

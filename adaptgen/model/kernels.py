@@ -1,8 +1,8 @@
 """The loops of decoding, compiled for the processor at hand by Numba.
 
 Decoding a frame reads every weight, key and value once and does little with each, so what decides is how many bytes
-they are and what else happens between them. Here they may be float16, widened to float32 as they are read, and
-nothing comes between: one call for a layer's attention, one for its MLP.
+they are and what else happens between them. Here they may be float16, widened to float32 as they are read, and a layer
+is five calls.
 
 Halves are held as uint16, since Numba has no arithmetic of float16; `widen` and `narrow` know both. Loops may be
 reordered by the compiler (`fastmath`), so sums differ from torch's, and from one kind of processor to another, in their
@@ -14,17 +14,21 @@ Dimensions as in `transformer.py`; every array is contiguous.
 from __future__ import annotations
 
 import math
+import os
+import pickle
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import types
+from numba.core import event, types
 from numba.extending import intrinsic
 
+from adaptgen.errors import OutputFileError
 from adaptgen.model.norm import MIN_ROOT_MEAN_SQUARE
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "append",
     "attend",
     "has_half_conversion",
+    "loading",
     "mlp",
     "normalize",
     "project",
@@ -43,20 +48,22 @@ ZERO, ONE = FLOAT(0), FLOAT(1)
 LARGEST_HALF = FLOAT(65504)
 # `fastmath` knows no infinity.
 LEAST = np.finfo(FLOAT).min
-LEAST_MEAN_SQUARE = FLOAT(MIN_ROOT_MEAN_SQUARE**2)
+# A number of its own, since what is kept of compiled loops does not hear of changes in other files.
+LEAST_MEAN_SQUARE = FLOAT(2.0**-23)
+assert FLOAT(MIN_ROOT_MEAN_SQUARE**2) == LEAST_MEAN_SQUARE
 LOG2_E, LN_2 = FLOAT(1 / math.log(2)), FLOAT(math.log(2))
 LEAST_EXPONENT = FLOAT(-87)
 TAYLOR = tuple(FLOAT(1 / math.factorial(power)) for power in range(6, -1, -1))
 SQRT_HALF = FLOAT(math.sqrt(0.5))
-# Together in registers: so many outputs of so many rows.
-TILE_OUTPUTS, TILE_ROWS = 4, 2
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, and keep the result beside the source, or where the user's caches are."""
     options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+    # Numba would make a folder named ~ where nobody knows what is meant by it.
+    is_kept = bool(numba.config.CACHE_DIR) or os.path.isabs(os.path.expanduser("~"))
     try:
-        return numba.njit(cache=True, **options)(function)
+        return numba.njit(cache=is_kept, **options)(function)
     except RuntimeError:
         # There is no place that may be written.
         return numba.njit(**options)(function)
@@ -66,7 +73,43 @@ def has_half_conversion() -> bool:
     """Whether the processor that code is compiled for converts float16 by itself."""
     if numba.config.CPU_NAME or numba.config.CPU_FEATURES:
         return False
-    return platform.machine() in ("arm64", "aarch64") or llvmlite.binding.get_host_cpu_features().get("f16c", False)
+    is_arm = platform.machine().lower() in ("arm64", "aarch64")
+    return is_arm or llvmlite.binding.get_host_cpu_features().get("f16c", False)
+
+
+class CompilationListener(event.Listener):
+    """Calls something each time that a loop must be compiled."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call = call
+
+    def on_start(self, event: event.Event) -> None:
+        self.call()
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+@contextmanager
+def loading(on_compiling: Callable[[], None]) -> Iterator[None]:
+    """Within it, loops are called for the first time: they are compiled, or read from where they are kept.
+
+    Args:
+        on_compiling: called for each that must be compiled.
+
+    Raises:
+        OutputFileError: what is kept is damaged, or there is no room to keep it.
+    """
+    try:
+        with event.install_listener("numba:compile", CompilationListener(on_compiling)):
+            yield
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        folder = multiply.stats.cache_path
+        reason = getattr(error, "strerror", None) or str(error) or "it ends too soon"
+        raise OutputFileError(
+            f"{folder}, where compiled loops are kept, cannot be used: {reason}",
+            "Remove it, or name another folder in the environment variable NUMBA_CACHE_DIR",
+        ) from None
 
 
 @intrinsic
@@ -83,16 +126,16 @@ def widen(typing_context: Any, stored: Any) -> Any:
 
 
 @intrinsic
-def narrow(typing_context: Any, number: Any, like: Any) -> Any:
-    """A float32 as it is stored among numbers like the second."""
+def narrow(typing_context: Any, number: Any, array: Any) -> Any:
+    """A float32 as it is stored in an array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value = arguments[0]
-        if signature.args[1] == types.float32:
+        if signature.return_type == types.float32:
             return value
         return builder.bitcast(builder.fptrunc(value, ir.HalfType()), ir.IntType(16))
 
-    return like(number, like), generate
+    return array.dtype(number, array), generate
 
 
 @intrinsic
@@ -160,14 +203,15 @@ def multiply(x, matrix):
     """`[B, out]` of rows `[B, in]` and a stored matrix `[out, in]`."""
     (num_rows, num_inputs), num_outputs = x.shape, len(matrix)
     out = np.empty((num_rows, num_outputs), FLOAT)
-    tiled_rows = num_rows - num_rows % TILE_ROWS
-    tiled_outputs = num_outputs - num_outputs % TILE_OUTPUTS if tiled_rows else 0
-    wide = np.empty((TILE_OUTPUTS, num_inputs), FLOAT)
-    for o in range(0, tiled_outputs, TILE_OUTPUTS):
-        for k in range(TILE_OUTPUTS):
+    # Of several rows four outputs of two are summed up at a time, as many as registers hold.
+    tiled_rows = num_rows - num_rows % 2
+    tiled_outputs = num_outputs - num_outputs % 4 if tiled_rows else 0
+    wide = np.empty((4, num_inputs), FLOAT)
+    for o in range(0, tiled_outputs, 4):
+        for k in range(4):
             for i in range(num_inputs):
                 wide[k, i] = widen(matrix[o + k, i])
-        for r in range(0, tiled_rows, TILE_ROWS):
+        for r in range(0, tiled_rows, 2):
             a = b = c = d = e = f = g = h = ZERO
             for i in range(num_inputs):
                 a += wide[0, i] * x[r, i]
@@ -181,7 +225,7 @@ def multiply(x, matrix):
             out[r, o], out[r, o + 1], out[r, o + 2], out[r, o + 3] = a, b, c, d
             out[r + 1, o], out[r + 1, o + 1], out[r + 1, o + 2], out[r + 1, o + 3] = e, f, g, h
         for r in range(tiled_rows, num_rows):
-            for k in range(TILE_OUTPUTS):
+            for k in range(4):
                 out[r, o + k] = dot(matrix, o + k, x, r)
     for o in range(tiled_outputs, num_outputs):
         for r in range(num_rows):
@@ -221,9 +265,9 @@ def add_mlp(x, gain, up, down):
 
 
 @compiled
-def stored(number, like):
-    """As numbers like the second are stored, within their range."""
-    return narrow(min(max(number, -LARGEST_HALF), LARGEST_HALF), like)
+def stored(number, array):
+    """As an array stores it; what halves cannot hold is cut off, in float32 too."""
+    return narrow(min(max(number, -LARGEST_HALF), LARGEST_HALF), array)
 
 
 @compiled
@@ -246,11 +290,11 @@ def append(read, offset, bias, past, place, turn):
             for i in range(half):
                 a = read[row, offset + first + i] + bias[first + i]
                 b = read[row, offset + first + half + i] + bias[first + half + i]
-                keys[row, head, place, i] = stored(a * cos[i] - b * sin[i], keys[0, 0, 0, 0])
-                keys[row, head, place, half + i] = stored(b * cos[i] + a * sin[i], keys[0, 0, 0, 0])
+                keys[row, head, place, i] = stored(a * cos[i] - b * sin[i], keys)
+                keys[row, head, place, half + i] = stored(b * cos[i] + a * sin[i], keys)
             values_from = offset + (num_heads + head) * width
             for i in range(width):
-                values[row, head, place, i] = stored(read[row, values_from + i], values[0, 0, 0, 0])
+                values[row, head, place, i] = stored(read[row, values_from + i], values)
 
 
 @compiled
@@ -289,8 +333,8 @@ def softmax(shared, row, own):
 @compiled
 def mix_own(values, shares, mixed, row):
     """Add the sum of values `[S, D]` times their shares `[S]` to one row of `[B, D]`."""
-    last = len(shares) - len(shares) % 4
-    for s in range(0, last, 4):
+    tiled = len(shares) - len(shares) % 4
+    for s in range(0, tiled, 4):
         a, b, c, d = shares[s], shares[s + 1], shares[s + 2], shares[s + 3]
         for i in range(mixed.shape[1]):
             mixed[row, i] += (
@@ -299,7 +343,7 @@ def mix_own(values, shares, mixed, row):
                 + c * widen(values[s + 2, i])
                 + d * widen(values[s + 3, i])
             )
-    for s in range(last, len(shares)):
+    for s in range(tiled, len(shares)):
         for i in range(mixed.shape[1]):
             mixed[row, i] += shares[s] * widen(values[s, i])
 
@@ -308,9 +352,9 @@ def mix_own(values, shares, mixed, row):
 def mix_shared(values, shares, mixed):
     """Add the sums of values `[S, D]` times the shares `[B, S]` of each row to `[B, D]`."""
     num_rows, count = shares.shape
-    width, last = mixed.shape[1], count - count % 4
+    width, tiled = mixed.shape[1], count - count % 4
     wide = np.empty((4, width), FLOAT)
-    for s in range(0, last, 4):
+    for s in range(0, tiled, 4):
         for k in range(4):
             for i in range(width):
                 wide[k, i] = widen(values[s + k, i])
@@ -318,7 +362,7 @@ def mix_shared(values, shares, mixed):
             a, b, c, d = shares[row, s], shares[row, s + 1], shares[row, s + 2], shares[row, s + 3]
             for i in range(width):
                 mixed[row, i] += a * wide[0, i] + b * wide[1, i] + c * wide[2, i] + d * wide[3, i]
-    for s in range(last, count):
+    for s in range(tiled, count):
         for row in range(num_rows):
             for i in range(width):
                 mixed[row, i] += shares[row, s] * widen(values[s, i])
@@ -335,24 +379,24 @@ def attend(read, past, bounds, turn):
         turn: as of `append`.
     """
     shared_keys, shared_values, keys, values = past
-    first_shared, last_shared, first, last = bounds
+    first_shared, end_shared, first, end = bounds
     num_rows, num_heads, _, width = keys.shape
     out = np.empty((num_rows, num_heads * width), FLOAT)
     query, mixed, own = (
         np.empty((num_rows, width), FLOAT),
         np.empty((num_rows, width), FLOAT),
-        np.empty(last - first, FLOAT),
+        np.empty(end - first, FLOAT),
     )
     for head in range(num_heads):
         fill_queries(query, read, head * width, turn)
         mixed[:] = ZERO
-        shared = multiply(query, shared_keys[head, first_shared:last_shared])
+        shared = multiply(query, shared_keys[head, first_shared:end_shared])
         for row in range(num_rows):
             for s in range(len(own)):
                 own[s] = dot(keys[row, head], first + s, query, row)
             softmax(shared, row, own)
-            mix_own(values[row, head, first:last], own, mixed, row)
-        mix_shared(shared_values[head, first_shared:last_shared], shared, mixed)
+            mix_own(values[row, head, first:end], own, mixed, row)
+        mix_shared(shared_values[head, first_shared:end_shared], shared, mixed)
         for row in range(num_rows):
             for i in range(width):
                 out[row, head * width + i] = mixed[row, i]

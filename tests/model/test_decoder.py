@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -20,7 +19,7 @@ from test_transformer import (
 )
 
 from adaptgen.config import ShortcutConfig
-from adaptgen.model import Decoder, ForwardDecoder, Transformer, kernels, new_decoder, when_compiling
+from adaptgen.model import Decoder, ForwardDecoder, Transformer, kernels, new_decoder
 from adaptgen.model.fast_decoder import FastDecoder
 
 NEW_FRAMES = 5 * WINDOW
@@ -96,8 +95,9 @@ def test_rows_are_dealt_out_among_threads(num_threads: int, monkeypatch: pytest.
 @pytest.mark.parametrize("decoder_type", [FastDecoder, ForwardDecoder])
 @pytest.mark.parametrize("variant", ["plain", "add-linear", "replace-mlp"])
 @pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("ended", [0, 1])
 def test_rows_that_are_kept_go_on(
-    decoder_type: type[Decoder], variant: str, num_threads: int, monkeypatch: pytest.MonkeyPatch
+    decoder_type: type[Decoder], variant: str, num_threads: int, ended: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
     model = build_variant(variant, FOUR_STREAMS)
@@ -109,8 +109,8 @@ def test_rows_that_are_kept_go_on(
     for number, frames in enumerate(rows.transpose(2, 0, 1), 1):
         # Before the window is full, while the buffer is, and when it has been moved to its front.
         if number in (2, WINDOW + 3, 3 * WINDOW):
-            kept.pop(1)
-            decoder.keep([place for place in range(len(kept) + 1) if place != 1])
+            kept.pop(ended)
+            decoder.keep([place for place in range(len(kept) + 1) if place != ended])
         found = torch.from_numpy(decoder.step(frames[kept]))
         torch.testing.assert_close(finite(found), finite(whole[kept, :, number]), atol=2e-3, rtol=0)
 
@@ -143,10 +143,3 @@ def test_other_dtypes_are_left_to_the_model(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("variant", DEPTH_MIXINGS)
 def test_what_mixes_depths_is_left_to_the_model(variant: str) -> None:
     assert isinstance(new_decoder(build_variant(variant)), ForwardDecoder)
-
-
-def test_that_loops_are_compiled_is_told_once() -> None:
-    double, told = numba.njit(lambda x: 2 * x), []
-    with when_compiling(lambda: told.append(1)):
-        assert [double(1), double(2)] == [2, 4]
-    assert told == [1]
