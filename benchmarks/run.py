@@ -2,7 +2,8 @@
 
     python benchmarks/run.py --threads 2
 
-Needs Hugging Face transformers. What stands between the page's lines `<!-- begin figures -->` and
+Needs Hugging Face transformers. `--only speed_decode` runs one of them, and takes the others' figures as they are. What
+stands between the page's lines `<!-- begin figures -->` and
 `<!-- end figures -->` is written anew from the JSON in benchmarks/results; the rest is written by hand and kept.
 """
 
@@ -14,9 +15,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from command import Threads, run_command
+
+from adaptgen.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "PERFORMANCE.md"
@@ -24,10 +28,16 @@ RESULTS = Path(__file__).parent / "results"
 SCRIPTS = ("speed_start", "speed_data", "speed_train", "speed_decode")
 
 
-def main(threads: Threads = None) -> None:
-    """Run all scripts, each in a process of its own, then write the page."""
+def main(
+    threads: Threads = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(SCRIPTS)}; all if not given.")] = None,
+) -> None:
+    """Run the scripts, each in a process of its own, then write the page."""
+    unknown = sorted(set(only or []) - set(SCRIPTS))
+    if unknown:
+        raise UsageError(f"there is no script {unknown[0]!r}", f"Give some of: {', '.join(SCRIPTS)}")
     environment = os.environ if threads is None else os.environ | {"OMP_NUM_THREADS": str(threads)}
-    for name in SCRIPTS:
+    for name in only or SCRIPTS:
         print(name, flush=True)
         script = [sys.executable, str(Path(__file__).with_name(f"{name}.py"))]
         subprocess.run([*script, "--json", str(RESULTS / f"{name}.json")], check=True, env=environment)

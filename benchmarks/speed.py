@@ -67,14 +67,16 @@ def prepare(threads: int | None) -> None:
     torch.manual_seed(0)
 
 
-def transformer(width: int, *, window: int, shortcut: bool = True) -> Transformer:
-    """Ours, untrained: time does not depend on weights."""
+def transformer(
+    width: int, *, window: int, shortcut: bool = True, depths: tuple[int, ...] | None = None
+) -> Transformer:
+    """Ours, untrained: time does not depend on weights. A shortcut reads all depths, or these."""
     config = ModelConfig(
         num_layers=NUM_LAYERS,
         num_heads=width // HEAD_DIM,
         model_dim=width,
         attention_window=window,
-        shortcut=ShortcutConfig() if shortcut else None,
+        shortcut=ShortcutConfig(depths=depths) if shortcut else None,
     )
     return Transformer(config, (VOCAB_SIZE,)).eval()
 

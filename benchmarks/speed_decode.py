@@ -69,21 +69,18 @@ def main(
         result[f"width {width}"] = _compare_with_peer(width, rounds=rounds, new_tokens=new_tokens)
     for context in CONTEXTS:
         result[f"context {context}"] = _shortcut_cost(context, rounds=4 * rounds)
+    of_contexts = [
+        table_row(f"time of a step with {what}, 8 x {WIDTHS[0]}, context {context:,}", bar, figure, "our plain model")
+        for context, bars in zip(CONTEXTS, (("<= 1.15 x", ""), ("<= 1.5 x", "")), strict=True)
+        for (what, figure), bar in zip(result[f"context {context}"]["figures"].items(), bars, strict=True)
+    ]
     result["growth"] = _growth(rounds=rounds)
     result["song"] = _long_song()
     result["rounding"] = {name: _rounding(name) for name in domains.names()}
     if json is not None:
         result["table"] = [
             *(row for width in WIDTHS for row in _peer_rows(width, result[f"width {width}"])),
-            *(
-                table_row(
-                    f"time of a step with shortcuts, 8 x {WIDTHS[0]}, context {context:,}",
-                    bar,
-                    result[f"context {context}"]["figure"],
-                    "our plain model",
-                )
-                for context, bar in zip(CONTEXTS, ("<= 1.15 x", "<= 1.5 x"), strict=True)
-            ),
+            *of_contexts,
             table_row(
                 f"time of a step at position {POSITIONS[1]:,}, window {ROLLING_WINDOW:,}",
                 "<= 2 x",
@@ -120,8 +117,8 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
         grammars = [AnyTokens(new_tokens) for _ in range(num_rows)]
         generate(decoder, prompt, grammars, Sampling(), seed=0)
 
-    def theirs(model: Any, new_tokens: int = new_tokens) -> None:
-        tokens = torch.from_numpy(prompt)
+    def theirs(model: Any, new_tokens: int = new_tokens, num_rows: int = 1) -> None:
+        tokens = torch.from_numpy(prompt).repeat(num_rows, 1)
         options = {"do_sample": True, "top_k": 0, "use_cache": True}
         model.generate(
             tokens,
@@ -147,6 +144,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
             "forward": lambda: ours(forward),
             "peer": lambda: theirs(peer),
             "ours": lambda: ours(fast),
+            "peer, batch": lambda: theirs(peer, num_rows=BATCH_SIZE),
             "ours, batch": lambda: ours(fast, BATCH_SIZE),
         },
         rounds=rounds,
@@ -157,6 +155,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
         "forward over ours": ratio(seconds, "forward", "ours"),
         "floor over ours": ratio(seconds, "floor", "ours"),
         "peer bfloat16 over peer float32": ratio(of_dtypes, "bfloat16", "float32"),
+        "peer over ours, batch 16": ratio(seconds, "peer, batch", "ours, batch"),
         "batch 16 over batch 1, tokens/s": {name: BATCH_SIZE * value for name, value in batch.items()},
     }
     weight_mb = sum(matrix.numel() * matrix.element_size() for matrix in matrices) / 1e6
@@ -185,20 +184,25 @@ def _peer_rows(width: int, result: dict[str, Any]) -> list[dict[str, str]]:
             figures["batch 16 over batch 1, tokens/s"],
             "ours at batch 1",
         ),
+        table_row(
+            f"speed of {BATCH_SIZE} continuations at once, {shape}", "", figures["peer over ours, batch 16"], peer
+        ),
     ]
 
 
 def _shortcut_cost(context: int, *, rounds: int) -> dict[str, Any]:
-    """Time of a step of the shortcut model over that of the plain one with so many frames in view."""
+    """Time of a step with shortcuts over that of the plain model with so many frames in view."""
+    window = context + STEPS * (rounds + 2)
     models = {
-        name: transformer(WIDTHS[0], window=context + STEPS * (rounds + 2), shortcut=name == "shortcut")
-        for name in ("plain", "shortcut")
+        "plain": transformer(WIDTHS[0], window=window, shortcut=False),
+        "shortcuts": transformer(WIDTHS[0], window=window),
+        "a shortcut to the embedding alone": transformer(WIDTHS[0], window=window, depths=(0,)),
     }
     tasks = {name: _Steps(model, context) for name, model in models.items()}
     seconds = time_in_turns(tasks, rounds=rounds)
-    figure = ratio(seconds, "shortcut", "plain")
-    print_ratios({f"shortcut over plain, context {context}": figure})
-    return {"seconds": seconds, "figure": figure}
+    figures = {name: ratio(seconds, name, "plain") for name in models if name != "plain"}
+    print_ratios({f"{name}, over plain, context {context}": figure for name, figure in figures.items()})
+    return {"seconds": seconds, "figures": figures}
 
 
 def _growth(*, rounds: int) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from adaptgen.model.transformer import MLP, ROPE_BASE, Block, Shortcut, Transfor
 __all__ = ["FastDecoder"]
 
 MIN_ROWS_PER_THREAD = 2
-LARGEST_HALF = 65504
 
 
 class FastDecoder(Decoder):
@@ -127,7 +126,7 @@ def _stored(weight: Tensor | np.ndarray) -> np.ndarray:
     weight = _plain(weight) if isinstance(weight, Tensor) else np.ascontiguousarray(weight)
     if not kernels.has_half_conversion():
         return weight
-    return weight.clip(-LARGEST_HALF, LARGEST_HALF).astype(np.float16).view(np.uint16)
+    return weight.clip(-kernels.LARGEST_HALF, kernels.LARGEST_HALF).astype(np.float16).view(np.uint16)
 
 
 def _stored_mlp(mlp: MLP) -> tuple[np.ndarray, np.ndarray]:
