@@ -67,7 +67,7 @@ def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
         for config in (model, plain)
     ]
     models = {
-        BASELINE: _with_parameters_of(model, vocab_sizes),
+        BASELINE: _widened(plain, model, vocab_sizes),
         SHORTCUT: model,
         "shortcut as in the paper": model.model_copy(update={"shortcut": PAPER}),
         PLAIN: plain,
@@ -95,17 +95,19 @@ def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant
         f"{SHORTCUT}, {name}": model.model_copy(update={"shortcut": model.shortcut.model_copy(update=change)})
         for name, change in changes.items()
     }
-    models = {BASELINE: _with_parameters_of(model, vocab_sizes), SHORTCUT: model, **forms}
+    smaller = f"{SHORTCUT}, the embedding alone"
+    forms[f"{smaller}, as many parameters"] = _widened(forms[smaller], model, vocab_sizes)
+    baseline = _widened(model.model_copy(update={"shortcut": None}), model, vocab_sizes)
+    models = {BASELINE: baseline, SHORTCUT: model, **forms}
     return {name: Variant(config, recipe.training.max_steps) for name, config in models.items()}
 
 
-def _with_parameters_of(model: ModelConfig, vocab_sizes: tuple[int, ...]) -> ModelConfig:
-    """A plain model whose MLPs are wider by what the shortcut has in parameters."""
-    plain = model.model_copy(update={"shortcut": None})
-    extra = _build(model, vocab_sizes, device="meta").num_parameters
-    extra -= _build(plain, vocab_sizes, device="meta").num_parameters
+def _widened(model: ModelConfig, other: ModelConfig, vocab_sizes: tuple[int, ...]) -> ModelConfig:
+    """The model with MLPs so wide that it has the parameters of the other."""
+    extra = _build(other, vocab_sizes, device="meta").num_parameters
+    extra -= _build(model, vocab_sizes, device="meta").num_parameters
     wider = 8 * round(extra / (2 * model.model_dim * model.num_layers) / 8)
-    return plain.model_copy(update={"mlp_dim": (model.mlp_dim or 4 * model.model_dim) + wider})
+    return model.model_copy(update={"mlp_dim": (model.mlp_dim or 4 * model.model_dim) + wider})
 
 
 def _build(config: ModelConfig, vocab_sizes: tuple[int, ...], *, device: str = "cpu") -> Transformer:
