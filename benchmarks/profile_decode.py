@@ -2,8 +2,8 @@
 
     python benchmarks/profile_decode.py
 
-A model of 8 layers of width 256 with shortcuts, one thread. The profiler makes every call dearer, so that the rest
-looks larger than it is.
+A model of 8 layers of width 256, with and without shortcuts, one thread. The profiler makes every call dearer, so that
+the rest looks larger than it is.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import cProfile
 import pstats
 import time
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from command import run_command
-from speed import VOCAB_SIZE, prepare, transformer
+from speed import ALL_LAYERS, PLAIN, SHORTCUT, VOCAB_SIZE, prepare, transformer
 
 from adaptgen.model.fast_decoder import FastDecoder
 
@@ -30,13 +31,14 @@ def main(
 ) -> None:
     """Print milliseconds a frame for one row and for sixteen."""
     prepare(1)
-    decoder, random = FastDecoder(transformer(WIDTH, window=WINDOW)), np.random.default_rng(0)
+    random = np.random.default_rng(0)
     prompt = random.integers(VOCAB_SIZE, size=(1, PROMPT_FRAMES))
-    for rows in ROWS:
+    for form, rows in product((PLAIN, SHORTCUT, ALL_LAYERS), ROWS):
+        decoder = FastDecoder(transformer(WIDTH, window=WINDOW, form=form))
         decoder.start(prompt, rows)
         new = random.integers(VOCAB_SIZE, size=(rows, 1))
 
-        def steps(count: int, new: np.ndarray = new) -> None:
+        def steps(count: int, decoder: FastDecoder = decoder, new: np.ndarray = new) -> None:
             for _ in range(count):
                 decoder.step(new)
 
@@ -52,7 +54,7 @@ def main(
             if Path(file).name == "kernels.py":
                 taken["keys and values" if function in ("attend", "append") else "weights"] += own
         rest = stats.total_tt - sum(taken.values())
-        print(f"{rows} row{'s' * (rows > 1)}: {milliseconds:.2f} ms a frame without the profiler; with it")
+        print(f"{form}, {rows} row{'s' * (rows > 1)}: {milliseconds:.2f} ms a frame without the profiler; with it")
         for name, seconds in (*taken.items(), ("all else", rest)):
             print(f"  {name:<16} {1000 * seconds / frames:6.2f} ms")
         print(f"  {stats.total_calls / frames:.0f} calls")

@@ -21,7 +21,10 @@ from adaptgen.model import Transformer
 from adaptgen.training.memory import keep_freed_memory
 
 __all__ = [
+    "ALL_LAYERS",
     "NUM_LAYERS",
+    "PLAIN",
+    "SHORTCUT",
     "VOCAB_SIZE",
     "AnyTokens",
     "describe_speed_run",
@@ -35,6 +38,9 @@ __all__ = [
 ]
 
 NUM_LAYERS, VOCAB_SIZE, HEAD_DIM = 8, 1000, 64
+PLAIN, SHORTCUT, ALL_LAYERS = "plain", "shortcut", "shortcut to all layers"
+SHORTCUTS = {PLAIN: None, SHORTCUT: ShortcutConfig(depths=(0,)), ALL_LAYERS: ShortcutConfig()}
+"""Forms of a model by what they are called in tables; a shortcut without more reads the embedding, as in recipes/."""
 
 
 class AnyTokens(Grammar):
@@ -67,16 +73,14 @@ def prepare(threads: int | None) -> None:
     torch.manual_seed(0)
 
 
-def transformer(
-    width: int, *, window: int, shortcut: bool = True, depths: tuple[int, ...] | None = None
-) -> Transformer:
-    """Ours, untrained: time does not depend on weights. A shortcut reads all depths, or these."""
+def transformer(width: int, *, window: int, form: str = SHORTCUT) -> Transformer:
+    """Ours, untrained: time does not depend on weights."""
     config = ModelConfig(
         num_layers=NUM_LAYERS,
         num_heads=width // HEAD_DIM,
         model_dim=width,
         attention_window=window,
-        shortcut=ShortcutConfig(depths=depths) if shortcut else None,
+        shortcut=SHORTCUTS[form],
     )
     return Transformer(config, (VOCAB_SIZE,)).eval()
 

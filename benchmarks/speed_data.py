@@ -25,7 +25,17 @@ import numpy as np
 import torch
 import typer
 from command import JsonFile, Threads, run_command, write_result
-from speed import VOCAB_SIZE, describe_speed_run, prepare, print_ratios, ratio, table_row, time_in_turns, transformer
+from speed import (
+    ALL_LAYERS,
+    VOCAB_SIZE,
+    describe_speed_run,
+    prepare,
+    print_ratios,
+    ratio,
+    table_row,
+    time_in_turns,
+    transformer,
+)
 from speed_train import SEQUENCE, WIDTH, new_step
 
 from adaptgen import domains
@@ -61,7 +71,7 @@ def main(
     peak = _peak_of_training()
     print(f"  training 8 x {WIDTH}, batch {MEMORY_BATCH} x {SEQUENCE:,}: {peak / GB:.2f} GB")
     if json is not None:
-        shape = f"8 x {WIDTH} with shortcuts, batch {MEMORY_BATCH} x {SEQUENCE:,}"
+        shape = f"8 x {WIDTH}, {ALL_LAYERS}, batch {MEMORY_BATCH} x {SEQUENCE:,}"
         step = f"a step, batch {batch_size} x {SEQUENCE:,}"
         table = [
             table_row(f"tokenising {num_songs} songs with {workers} processes", ">= 1.7 x", parallel, "one process"),
@@ -132,7 +142,7 @@ def _peak_of_training() -> int:
 def _train() -> None:
     prepare(None)
     tokens = torch.randint(VOCAB_SIZE, (MEMORY_BATCH, 1, SEQUENCE + 1))
-    step = new_step(transformer(WIDTH, window=SEQUENCE), tokens)
+    step = new_step(transformer(WIDTH, window=SEQUENCE, form=ALL_LAYERS), tokens)
     for _ in range(MEMORY_STEPS):
         step()
 

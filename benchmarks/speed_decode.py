@@ -22,6 +22,9 @@ import torch
 import typer
 from command import JsonFile, Threads, run_command, write_result
 from speed import (
+    ALL_LAYERS,
+    PLAIN,
+    SHORTCUT,
     VOCAB_SIZE,
     AnyTokens,
     describe_speed_run,
@@ -70,9 +73,9 @@ def main(
     for context in CONTEXTS:
         result[f"context {context}"] = _shortcut_cost(context, rounds=4 * rounds)
     of_contexts = [
-        table_row(f"time of a step with {what}, 8 x {WIDTHS[0]}, context {context:,}", bar, figure, "our plain model")
-        for context, bars in zip(CONTEXTS, (("<= 1.15 x", ""), ("<= 1.5 x", "")), strict=True)
-        for (what, figure), bar in zip(result[f"context {context}"]["figures"].items(), bars, strict=True)
+        table_row(f"time of a step, {form}, 8 x {WIDTHS[0]}, context {context:,}", bar, figure, "our plain model")
+        for context, bar in zip(CONTEXTS, ("<= 1.15 x", "<= 1.5 x"), strict=True)
+        for form, figure in result[f"context {context}"]["figures"].items()
     ]
     result["growth"] = _growth(rounds=rounds)
     result["song"] = _long_song()
@@ -108,6 +111,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
     length = PROMPT_FRAMES + new_tokens
     model, peer = transformer(width, window=length), gpt2(width, length=length)
     fast, forward = FastDecoder(model), ForwardDecoder(model)
+    of_all_layers = FastDecoder(transformer(width, window=length, form=ALL_LAYERS))
     low_peer = gpt2(width, length=length).to(torch.bfloat16)
     prompt = np.random.default_rng(0).integers(VOCAB_SIZE, size=(1, PROMPT_FRAMES))
     matrices = [matrix.detach() for matrix in model.parameters() if matrix.dim() == 2 and len(matrix) >= width]
@@ -144,6 +148,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
             "forward": lambda: ours(forward),
             "peer": lambda: theirs(peer),
             "ours": lambda: ours(fast),
+            "ours, all layers": lambda: ours(of_all_layers),
             "ours, batch": lambda: ours(fast, BATCH_SIZE),
         },
         rounds=rounds,
@@ -159,6 +164,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
     batch = ratio(seconds, "ours", "ours, batch")
     figures = {
         "peer over ours": ratio(seconds, "peer", "ours"),
+        "peer over ours, all layers": ratio(seconds, "peer", "ours, all layers"),
         "forward over ours": ratio(seconds, "forward", "ours"),
         "floor over ours": ratio(seconds, "floor", "ours"),
         "peer bfloat16 over peer float32": ratio(of_dtypes, "bfloat16", "float32"),
@@ -168,7 +174,7 @@ def _compare_with_peer(width: int, *, rounds: int, new_tokens: int) -> dict[str,
     weight_mb = sum(matrix.numel() * matrix.element_size() for matrix in matrices) / 1e6
     cache_mb = model.new_cache(1).num_bytes / (2 * length) * (PROMPT_FRAMES + new_tokens / 2) / 1e6
     read = f"{weight_mb:.0f} MB of weights, {cache_mb:.0f} MB of keys and values on average"
-    print(f"8 layers x {width}, shortcut: a step reads {read}, in float32")
+    print(f"8 layers x {width}, {SHORTCUT}: a step reads {read}, in float32")
     for name, times in seconds.items():
         print(f"  {name:<34} {1000 * statistics.median(times) / new_tokens:7.2f} ms per step")
     print_ratios(figures)
@@ -188,6 +194,7 @@ def _peer_rows(width: int, result: dict[str, Any]) -> list[dict[str, str]]:
     return [
         table_row(f"what a step reads, {shape}, float32", "", result["read"]),
         table_row(f"speed, {shape}", of_peer, figures["peer over ours"], peer),
+        table_row(f"speed, {ALL_LAYERS}, {shape}", of_peer, figures["peer over ours, all layers"], peer),
         table_row("time of the peer in bfloat16", "", figures["peer bfloat16 over peer float32"], peer),
         table_row(f"speed, {shape}", "", figures["forward over ours"], "our model's own forward"),
         table_row(f"speed, {shape}", of_floor, figures["floor over ours"], floor),
@@ -209,15 +216,11 @@ def _peer_rows(width: int, result: dict[str, Any]) -> list[dict[str, str]]:
 def _shortcut_cost(context: int, *, rounds: int) -> dict[str, Any]:
     """Time of a step with shortcuts over that of the plain model with so many frames in view."""
     window = context + STEPS * (rounds + 2)
-    models = {
-        "plain": transformer(WIDTHS[0], window=window, shortcut=False),
-        "shortcuts": transformer(WIDTHS[0], window=window),
-        "a shortcut to the embedding alone": transformer(WIDTHS[0], window=window, depths=(0,)),
-    }
-    tasks = {name: _Steps(model, context) for name, model in models.items()}
+    forms = (PLAIN, SHORTCUT, ALL_LAYERS)
+    tasks = {form: _Steps(transformer(WIDTHS[0], window=window, form=form), context) for form in forms}
     seconds = time_in_turns(tasks, rounds=rounds)
-    figures = {name: ratio(seconds, name, "plain") for name in models if name != "plain"}
-    print_ratios({f"{name}, over plain, context {context}": figure for name, figure in figures.items()})
+    figures = {form: ratio(seconds, form, PLAIN) for form in (SHORTCUT, ALL_LAYERS)}
+    print_ratios({f"{form}, over plain, context {context}": figure for form, figure in figures.items()})
     return {"seconds": seconds, "figures": figures}
 
 

@@ -17,6 +17,9 @@ import torch
 import typer
 from command import JsonFile, Threads, run_command, write_result
 from speed import (
+    ALL_LAYERS,
+    PLAIN,
+    SHORTCUT,
     VOCAB_SIZE,
     describe_speed_run,
     gpt2,
@@ -30,6 +33,7 @@ from speed import (
 from torch import Tensor, nn
 
 from adaptgen.config import TrainingConfig
+from adaptgen.model import Transformer
 from adaptgen.training.distributed import Ranks
 from adaptgen.training.loop import next_token_loss
 from adaptgen.training.optimizer import make_optimizers
@@ -46,36 +50,39 @@ def main(
 ) -> None:
     """Print ratios, with the least and the most of the rounds in brackets, and what share of the peak is used."""
     prepare(threads)
-    models: dict[str, nn.Module] = {
-        "shortcut": transformer(WIDTH, window=SEQUENCE),
-        "plain": transformer(WIDTH, window=SEQUENCE, shortcut=False),
-        "peer": gpt2(WIDTH, length=SEQUENCE),
-    }
+    forms = (PLAIN, SHORTCUT, ALL_LAYERS)
+    models: dict[str, nn.Module] = {form: transformer(WIDTH, window=SEQUENCE, form=form) for form in forms}
+    models["peer"] = gpt2(WIDTH, length=SEQUENCE)
     tokens = torch.randint(VOCAB_SIZE, (batch_size, 1, SEQUENCE + 1))
     seconds = time_in_turns({name: new_step(model, tokens) for name, model in models.items()}, rounds=rounds)
-    figures = {
-        "peer over plain": ratio(seconds, "peer", "plain"),
-        "peer over shortcut": ratio(seconds, "peer", "shortcut"),
-        "shortcut over plain": ratio(seconds, "shortcut", "plain"),
-    }
+    figures = {f"peer over {form}": ratio(seconds, "peer", form) for form in forms}
+    figures |= {f"{form} over plain": ratio(seconds, form, PLAIN) for form in (SHORTCUT, ALL_LAYERS)}
     for name, times in seconds.items():
-        print(f"  {name:<10} {batch_size * SEQUENCE / statistics.median(times):8.0f} tokens/s")
+        print(f"  {name:<22} {batch_size * SEQUENCE / statistics.median(times):8.0f} tokens/s")
     print_ratios(figures)
     peak = _peak_flops()
-    flops = {name: _step_flops(models[name], batch_size) for name in ("shortcut", "plain")}
+    flops = {name: _step_flops(models[name], batch_size) for name in forms}
     used = {name: value / statistics.median(seconds[name]) / peak for name, value in flops.items()}
     print(f"  peak of float32 products {peak / 1e9:.0f} GFLOP/s")
     for name, share in used.items():
-        print(f"  {name:<10} {flops[name] / 1e9:8.0f} GFLOP a step, {share:.0%} of the peak")
+        print(f"  {name:<22} {flops[name] / 1e9:8.0f} GFLOP a step, {share:.0%} of the peak")
     if json is not None:
         settings = describe_speed_run(rounds=rounds, batch_size=batch_size, sequence=SEQUENCE, dtype="float32")
         shares = {"peak flops": peak, "flops of a step": flops, "utilisation": used}
         peer = "transformers' GPT-2"
         table = [
-            table_row("training speed, plain, float32", ">= 1.5 x", figures["peer over plain"], peer),
-            table_row("training speed, shortcut, float32", "", figures["peer over shortcut"], peer),
-            table_row("time of a shortcut step", "<= 1.25 x", figures["shortcut over plain"], "our plain step"),
-            table_row("operations of a shortcut step", "", f"{flops['shortcut'] / flops['plain']:.2f} x", "plain step"),
+            *(
+                table_row(f"training speed, {form}, float32", ">= 1.5 x", figures[f"peer over {form}"], peer)
+                for form in forms
+            ),
+            *(
+                row
+                for form in (SHORTCUT, ALL_LAYERS)
+                for row in (
+                    table_row(f"time of a step, {form}", "<= 1.25 x", figures[f"{form} over plain"], "our plain step"),
+                    table_row(f"operations of it, {form}", "", f"{flops[form] / flops[PLAIN]:.2f} x", "our plain step"),
+                )
+            ),
             *(
                 table_row(f"share of the peak of float32 products used, {name}", "", f"{share:.0%}")
                 for name, share in used.items()
@@ -102,11 +109,12 @@ def new_step(model: nn.Module, tokens: Tensor) -> Callable[[], None]:
     return step
 
 
-def _step_flops(model: nn.Module, batch_size: int) -> float:
+def _step_flops(model: Transformer, batch_size: int) -> float:
     """Of the products with weights and of causal attention, forward and twice that backward."""
     config, num_tokens = model.config, batch_size * SEQUENCE
     weights = sum(matrix.numel() for matrix in model.parameters() if matrix.dim() == 2 and len(matrix) >= WIDTH)
-    num_attended = config.num_layers + (config.num_layers - 1 if config.shortcut is not None else 0)
+    shortcut = model.blocks[-1].shortcut
+    num_attended = config.num_layers + (0 if shortcut is None else len(shortcut.depths))
     # Queries with keys and weights with values, over half of all pairs of frames.
     attention = num_attended * 2 * 2 * config.model_dim * SEQUENCE / 2
     return 3.0 * num_tokens * (2 * weights + attention)
