@@ -44,6 +44,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 RECORDS = RESULTS / "records"
 PLAIN = "plain"
 BASELINE = "plain, as many parameters"
+SCALED = f"{BASELINE}, embedding scaled"
 SHORTCUT = "shortcut"
 PAPER = ShortcutConfig(place="replace", feature_map="mlp")
 """The form of arXiv:2409.10870."""
@@ -66,8 +67,10 @@ def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
         training_flops_per_token(_build(config, vocab_sizes, device="meta"), recipe.training.seq_len)
         for config in (model, plain)
     ]
+    baseline = _widened(plain, model, vocab_sizes)
     models = {
-        BASELINE: _widened(plain, model, vocab_sizes),
+        BASELINE: baseline,
+        SCALED: baseline.model_copy(update={"scale_embedding": True}),
         SHORTCUT: model,
         "shortcut as in the paper": model.model_copy(update={"shortcut": PAPER}),
         PLAIN: plain,

@@ -32,6 +32,7 @@ from adaptgen.model.norm import RMSNorm
 __all__ = ["Transformer"]
 
 ROPE_BASE = 10_000.0
+EMBEDDING_STD = 0.02
 # Queries are attended in pieces, so that keys that a whole piece cannot see are never multiplied.
 QUERIES_PER_PIECE = 256
 
@@ -284,6 +285,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config, self.vocab_sizes = config, tuple(vocab_sizes)
         width, last = config.model_dim, config.num_layers - 1
+        self.embedding_scale = math.sqrt(width) if config.scale_embedding else 1.0
         self.embeddings = nn.ModuleList(TiedEmbedding(size, width) for size in vocab_sizes)
         self.blocks = nn.ModuleList(
             Block(config, shortcut=config.shortcut if depth == last else None, is_first=depth == 0, dropout=dropout)
@@ -298,16 +300,21 @@ class Transformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights of 0.02; what writes to the residual stream is scaled down by depth (GPT-2)."""
+        """Normal weights: 0.02 in embeddings, less by depth in what writes to the residual stream (GPT-2).
+
+        What reads the stream leaves the size of its input as it is, unless `init_std` says otherwise.
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2 or name.endswith("key_bias"):
                 continue
-            if ".maps." in name:
-                std = 1 / math.sqrt(parameter.shape[1])
-            elif name.endswith(("out.weight", "down.weight")):
-                std = 0.02 / math.sqrt(2 * self.config.num_layers)
+            if name.startswith("embeddings."):
+                std = EMBEDDING_STD
+            elif name.endswith(("out.weight", "down.weight")) and ".maps." not in name:
+                std = EMBEDDING_STD / math.sqrt(2 * self.config.num_layers)
+            elif self.config.init_std is not None and ".maps." not in name:
+                std = self.config.init_std
             else:
-                std = 0.02
+                std = 1 / math.sqrt(parameter.shape[1])
             nn.init.normal_(parameter, std=std)
 
     @property
@@ -347,6 +354,7 @@ class Transformer(nn.Module):
         # For `[B, T, A, H, D]`, A any number of vectors of each head at one frame.
         rotary = cos[:, None, None], sin[:, None, None]
         x = sum(embedding(tokens[:, stream]) for stream, embedding in enumerate(self.embeddings))
+        x = x * self.embedding_scale
         x = self._run_blocks(x, rotary, cache)
         if cache is not None:
             cache.num_frames += length
