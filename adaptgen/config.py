@@ -280,7 +280,7 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
 
     Args:
         path: the YAML file.
-        overrides: `key.path=value` strings; the value is read as YAML. A value of `null` removes the key.
+        overrides: `key.path=value` strings; the value is read as YAML.
 
     Returns:
         The checked recipe.
@@ -330,10 +330,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         elif not isinstance(node, dict):
             raise RecipeError(f"--set {override!r}: {'.'.join(keys[:depth])} is a single value", "Shorten the path")
         if depth == len(keys) - 1:
-            if value is None and isinstance(node, dict):
-                node.pop(key, None)
-            else:
-                node[key] = value
+            node[key] = value
         elif isinstance(node, dict):
             node = node.setdefault(key, {})
         else:
@@ -356,7 +353,8 @@ def _explain(error: ValidationError) -> str:
         return message
     if isinstance(first["input"], dict):
         return f"{place}: {message}"
-    return f"{place} is {first['input']!r}: {message[0].lower() + message[1:]}"
+    value = "null" if first["input"] is None else repr(first["input"])
+    return f"{place} is {value}: {message[0].lower() + message[1:]}"
 
 
 def _valid_keys(location: Sequence[str | int]) -> list[str]:

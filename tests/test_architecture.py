@@ -214,7 +214,7 @@ def test_a_new_domain_is_one_new_folder(
     assert "toy" in domains.names()
     for index in range(4):
         (tmp_path / f"{index}.toy").write_text(f"{index} potato " * 50)
-    code, out, err = adaptgen_here("train", tiny_recipe, "--data", ".", "--set=domain=toy", "--set=tokenizer=null")
+    code, out, err = adaptgen_here("train", tiny_recipe, "--data", ".", "--set=domain=toy", "--set=tokenizer={}")
     assert code == 0, err
     assert "adaptgen continue song.toy --checkpoint runs/tiny/best" in out
     code, _, err = adaptgen_here("continue", "0.toy", "--bars", 9, "--checkpoint", "runs/tiny/best", "--no-wav")

@@ -80,7 +80,7 @@ def test_finds_shipped_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("training.max_steps=0", "training.max_steps is 0: input should be greater than or equal to 1"),
         ("training.learning_rate=.nan", "training.learning_rate is nan: input should be a finite number"),
         ("training.dropout=1", "training.dropout is 1: input should be less than 1"),
-        ("training.batch_size=null", "key 'training.batch_size' is missing"),
+        ("training.batch_size=null", "training.batch_size is null: input should be a valid integer"),
         ("name=a/b", "name is 'a/b': string should match pattern"),
         ("model.model_dim=100", "model: model_dim 100 is not a multiple of 2 * num_heads (8)"),
         ("model.shortcut.depths=[2, 1]", "model: shortcut.depths [2, 1] must be increasing"),
@@ -107,6 +107,7 @@ def test_overrides_are_yaml(tmp_path: Path) -> None:
     overrides = ["training.learning_rate=2e-3", "model.shortcut=null", "training.augment=false", "name='7'"]
     recipe = load_recipe(find_recipe("music"), overrides=overrides)
     assert recipe.training.learning_rate == 0.002
+    assert recipe.model.shortcut is None, "a plain GPT, not the default shortcut"
     assert recipe.training.augment is False
     assert recipe.name == "7"
 

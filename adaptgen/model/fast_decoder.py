@@ -47,7 +47,8 @@ class FastDecoder(Decoder):
         self.depths = {} if shortcut is None else {depth: index for index, depth in enumerate(shortcut.depths)}
         self.shortcut = None if shortcut is None else _Shortcut(model.blocks[-1])
         self.blocks = [_Block(block) for block in model.blocks]
-        self.embeddings = [_plain(embedding.weight) * np.float32(model.embedding_scale) for embedding in model.embeddings]
+        scale = np.float32(model.embedding_scale)
+        self.embeddings = [_plain(embedding.weight) * scale for embedding in model.embeddings]
         self.norm = _plain(model.norm.weight)
         self.prediction = _stored(torch.cat([embedding.weight for embedding in model.embeddings]))
         ends = np.cumsum(model.vocab_sizes)

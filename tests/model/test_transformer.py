@@ -24,7 +24,8 @@ SHORTCUTS = {
     "add-narrow": ShortcutConfig(window=3),
 }
 DEPTH_MIXINGS = ("denseformer", "attention_residual", "value_residual")
-VARIANTS = ("plain", *SHORTCUTS, *DEPTH_MIXINGS)
+SCALED = "scaled embedding"
+VARIANTS = ("plain", SCALED, *SHORTCUTS, *DEPTH_MIXINGS)
 ONE_STREAM, FOUR_STREAMS = (13,), (13, 7, 11, 5)
 
 all_variants = pytest.mark.parametrize("variant", VARIANTS)
@@ -39,6 +40,7 @@ def build(
     window: int = WINDOW,
     trained: bool = True,
     depth_mixing: str | None = None,
+    scale_embedding: bool = False,
 ) -> Transformer:
     """A tiny model; `trained` gives it weights so large that attention is far from uniform."""
     torch.manual_seed(0)
@@ -49,6 +51,7 @@ def build(
         attention_window=window,
         shortcut=shortcut,
         depth_mixing=depth_mixing,
+        scale_embedding=scale_embedding,
     )
     model = Transformer(config, vocab_sizes).eval()
     if trained:
@@ -60,7 +63,13 @@ def build(
 
 def build_variant(variant: str, vocab_sizes: tuple[int, ...] = ONE_STREAM, *, trained: bool = True) -> Transformer:
     depth_mixing = variant if variant in DEPTH_MIXINGS else None
-    return build(SHORTCUTS.get(variant), vocab_sizes, trained=trained, depth_mixing=depth_mixing)
+    return build(
+        SHORTCUTS.get(variant),
+        vocab_sizes,
+        trained=trained,
+        depth_mixing=depth_mixing,
+        scale_embedding=variant == SCALED,
+    )
 
 
 def random_tokens(vocab_sizes: tuple[int, ...], length: int, *, batch_size: int = 2, seed: int = 1) -> Tensor:
@@ -309,6 +318,21 @@ class TestLearning:
         assert len(maps) == 4
         for feature in maps:
             assert all(parameter.grad.abs().max() > 0 for parameter in feature.parameters())
+
+    def test_what_reads_the_stream_keeps_its_size(self) -> None:
+        config = ModelConfig(num_layers=2, num_heads=2, model_dim=64, attention_window=WINDOW)
+        x = torch.randn(1000, 64)
+        for init_std, size in ((None, 1.0), (0.02, 0.02 * math.sqrt(64))):
+            block = Transformer(config.model_copy(update={"init_std": init_std}), ONE_STREAM).blocks[-1]
+            for layer in (block.attention.qkv, block.shortcut.query, block.mlp.up):
+                assert float(layer(x).std()) == pytest.approx(size, rel=0.1)
+
+    def test_a_scaled_embedding_is_times_the_root_of_the_width(self) -> None:
+        model, tokens = build_variant(SCALED, trained=False), random_tokens(ONE_STREAM, 8)
+        read: list[Tensor] = []
+        model.blocks[0].register_forward_pre_hook(lambda block, args: read.append(args[0]))
+        model(tokens)
+        torch.testing.assert_close(read[0], model.embeddings[0](tokens[:, 0]) * math.sqrt(16))
 
     @all_variants
     def test_loss_of_a_new_model_is_that_of_guessing(self, variant: str) -> None:
