@@ -66,9 +66,9 @@ class ModelConfig(Settings):
     """Hidden width of the blocks' MLPs; four times the model width if not given."""
     attention_window: int = Field(ge=2)
     """How many frames a query sees, its own included. Longer input is read through a sliding window."""
-    init_std: float | None = Field(default=None, gt=0)
-    """Deviation of the normal weights that read the residual stream before training: one over the root of their number
-    of inputs if not given. GPT-2's is 0.02, which is too little for widths far below its own (docs/BENCHMARKS.md)."""
+    init_std: float = Field(default=0.02, gt=0)
+    """Deviation, before training, of the normal weights that read the residual stream. This is GPT-2's; one over the
+    root of the width keeps the size of what they read, and trains faster at first (docs/LOG.md)."""
     scale_embedding: bool = False
     """Multiply embeddings by the root of the width (arXiv:1706.03762, section 3.4), lest what blocks add drown them."""
     shortcut: ShortcutConfig | None = ShortcutConfig()

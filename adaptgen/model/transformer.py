@@ -32,7 +32,7 @@ from adaptgen.model.norm import RMSNorm
 __all__ = ["Transformer"]
 
 ROPE_BASE = 10_000.0
-EMBEDDING_STD = 0.02
+GPT2_STD = 0.02
 # Queries are attended in pieces, so that keys that a whole piece cannot see are never multiplied.
 QUERIES_PER_PIECE = 256
 
@@ -300,21 +300,18 @@ class Transformer(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights: 0.02 in embeddings, less by depth in what writes to the residual stream (GPT-2).
-
-        What reads the stream leaves the size of its input as it is, unless `init_std` says otherwise.
-        """
+        """Normal weights, as of GPT-2: what writes to the residual stream is scaled down by depth."""
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2 or name.endswith("key_bias"):
                 continue
-            if name.startswith("embeddings."):
-                std = EMBEDDING_STD
-            elif name.endswith(("out.weight", "down.weight")) and ".maps." not in name:
-                std = EMBEDDING_STD / math.sqrt(2 * self.config.num_layers)
-            elif self.config.init_std is not None and ".maps." not in name:
-                std = self.config.init_std
-            else:
+            if ".maps." in name:
                 std = 1 / math.sqrt(parameter.shape[1])
+            elif name.startswith("embeddings."):
+                std = GPT2_STD
+            elif name.endswith(("out.weight", "down.weight")):
+                std = GPT2_STD / math.sqrt(2 * self.config.num_layers)
+            else:
+                std = self.config.init_std
             nn.init.normal_(parameter, std=std)
 
     @property
