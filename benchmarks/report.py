@@ -1,9 +1,9 @@
-"""Put the figures of compare.py and attention.py into docs/BENCHMARKS.md: tables, and pictures beside it.
+"""Put the figures of compare.py, attention.py and lead.py into docs/BENCHMARKS.md: tables, and pictures beside it.
 
     python benchmarks/report.py
 
-For each of benchmarks/results/compare_*.json, ablations_*.json and attention_*.json what stands between the page's
-lines `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew; the rest of it is written by hand and kept.
+For each compare_*.json, ablations_*.json, attention_*.json and lead_*.json of benchmarks/results what stands between the
+page's lines `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew; the rest of it is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "BENCHMARKS.md"
 PICTURES = ROOT / "docs" / "benchmarks"
 
 
-def section(name: str, result: dict[str, Any]) -> str:
+def section(result: dict[str, Any]) -> str:
     """The tables of one comparison, in Markdown."""
     made, training, variants = result["made"], result["recipe"]["training"], result["variants"]
     per_step = training["batch_size"] * training["seq_len"]
@@ -68,8 +68,7 @@ def section(name: str, result: dict[str, Any]) -> str:
             f"{row['cached_numbers_per_frame']:,}",
         ]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
-    picture = (PICTURES / f"{name}.png").relative_to(PAGE.parent).as_posix()
-    return "\n".join([*lines, "", f"![Loss while training, and differences]({picture})"])
+    return "\n".join(lines)
 
 
 def _range(interval: list[float] | None) -> str:
@@ -151,22 +150,48 @@ def attention_section(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def lead_section(result: dict[str, Any]) -> str:
+    """The table of two checkpoints: on which frames one is ahead."""
+    run = result["run"]
+    lines = [
+        f"`{result['checkpoint']}` beside `{result['baseline']}`; {result['passages']} passages of {result['data']}'s "
+        f"test split; {run['cpu']}, torch {run['torch']}, commit {run['commit']}, {run['date']}.",
+        "",
+        f"| | frames | bits each | of the other | adds to the difference per {result['unit']} | over passages |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for sort, rows in result["sorts"].items():
+        for name, row in rows.items():
+            cells = [
+                f"{sort}: {name}".removeprefix(": "),
+                f"{row['frames']:,}",
+                f"{row['bits_per_frame']:.3f}",
+                f"{row['bits_per_frame_of_baseline']:.3f}",
+                f"{row['difference_per_unit']:+.4f}",
+                _range(row["interval"]),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Write the page anew."""
     mpl.use("Agg")
     page = PAGE.read_text(encoding="utf-8")
-    kinds = ("compare", "ablations", "attention")
-    results = [path for kind in kinds for path in (ROOT / "benchmarks/results").glob(f"{kind}_*.json")]
+    sections = {"compare": section, "ablations": section, "attention": attention_section, "lead": lead_section}
+    results = [path for kind in sections for path in (ROOT / "benchmarks/results").glob(f"{kind}_*.json")]
     for path in sorted(results):
         result = json.loads(path.read_text(encoding="utf-8"))
         pattern = rf"(<!-- begin {path.stem} -->\n).*?(<!-- end {path.stem} -->)"
         if not re.search(pattern, page, re.DOTALL):
             raise InputFileError(f"{PAGE} has no place for {path.stem}", f"Add <!-- begin {path.stem} --> and its end")
-        is_attention = path.stem.startswith("attention")
-        text = attention_section(result) if is_attention else section(path.stem, result)
+        kind = path.stem.partition("_")[0]
+        text = sections[kind](result)
+        if sections[kind] is section:
+            picture = PICTURES / f"{path.stem}.png"
+            draw(result, picture)
+            text += f"\n\n![Loss while training, and differences]({picture.relative_to(PAGE.parent).as_posix()})"
         page = re.sub(pattern, lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page, flags=re.DOTALL)
-        if not is_attention:
-            draw(result, PICTURES / f"{path.stem}.png")
     PAGE.write_text(page, encoding="utf-8")
 
 
