@@ -74,7 +74,7 @@ class ModelConfig(Settings):
     shortcut: ShortcutConfig | None = ShortcutConfig()
     """None gives a plain GPT."""
     depth_mixing: Literal["denseformer", "attention_residual", "value_residual"] | None = None
-    """Another way to read earlier layers, in place of the shortcut: arXiv:2402.02622, 2603.15031, 2410.17897."""
+    """Another way to read earlier layers: arXiv:2402.02622, 2603.15031, 2410.17897. The last may go with one."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -84,7 +84,7 @@ class ModelConfig(Settings):
                 "which rotary positions need"
             )
         if self.shortcut is not None:
-            if self.depth_mixing is not None:
+            if self.depth_mixing not in (None, "value_residual"):
                 raise ValueError(f"depth_mixing {self.depth_mixing} takes the place of a shortcut, which must be null")
             if self.num_layers < 2:
                 raise ValueError("a shortcut needs num_layers of 2 or more")

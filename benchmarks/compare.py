@@ -48,6 +48,7 @@ SCALED = f"{BASELINE}, embedding scaled"
 SHORTCUT = "shortcut"
 PAPER = ShortcutConfig(place="replace", feature_map="mlp")
 """The form of arXiv:2409.10870."""
+VALUE_RESIDUAL = {"depth_mixing": "value_residual"}
 SPEED_ROUNDS, SPEED_STEPS, DECODED_FRAMES = 3, 2, 64
 
 
@@ -77,7 +78,9 @@ def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
         "plain, one layer more": plain.model_copy(update={"num_layers": model.num_layers + 1}),
         "DenseFormer": plain.model_copy(update={"depth_mixing": "denseformer"}),
         "attention residuals": plain.model_copy(update={"depth_mixing": "attention_residual"}),
-        "value residuals": plain.model_copy(update={"depth_mixing": "value_residual"}),
+        "value residuals": plain.model_copy(update=VALUE_RESIDUAL),
+        f"value residuals, {SHORTCUT}": model.model_copy(update=VALUE_RESIDUAL),
+        f"value residuals, {SHORTCUT} to the embedding": _reading(model, (0,)).model_copy(update=VALUE_RESIDUAL),
     }
     longer = Variant(plain, round(steps * flops[0] / flops[1]))
     return {name: Variant(config, steps) for name, config in models.items()} | {"plain, as much compute": longer}
@@ -103,6 +106,11 @@ def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant
     baseline = _widened(model.model_copy(update={"shortcut": None}), model, vocab_sizes)
     models = {BASELINE: baseline, SHORTCUT: model, **forms}
     return {name: Variant(config, recipe.training.max_steps) for name, config in models.items()}
+
+
+def _reading(model: ModelConfig, depths: tuple[int, ...]) -> ModelConfig:
+    """The model with a shortcut to these depths."""
+    return model.model_copy(update={"shortcut": model.shortcut.model_copy(update={"depths": depths})})
 
 
 def _widened(model: ModelConfig, other: ModelConfig, vocab_sizes: tuple[int, ...]) -> ModelConfig:

@@ -2,8 +2,8 @@
 
     python benchmarks/report.py
 
-For each compare_*.json, ablations_*.json, attention_*.json and lead_*.json of benchmarks/results what stands between the
-page's lines `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew; the rest of it is written by hand and kept.
+What stands between the page's lines `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew, NAME being each of
+benchmarks/results/ that begins with compare_, ablations_, attention_ or lead_; the rest is written by hand and kept.
 """
 
 from __future__ import annotations

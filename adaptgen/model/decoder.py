@@ -64,7 +64,8 @@ class ForwardDecoder(Decoder):
 def new_decoder(model: Transformer, *, on_compiling: Callable[[], None] = lambda: None) -> Decoder:
     """The fastest decoder there is for a model in evaluation mode; arguments and errors as of `FastDecoder`."""
     weight = model.embeddings[0].weight
-    if weight.device.type == "cpu" and weight.dtype == torch.float32 and model.config.depth_mixing is None:
+    is_known = model.config.depth_mixing in (None, "value_residual")
+    if weight.device.type == "cpu" and weight.dtype == torch.float32 and is_known:
         # Numba takes half a second to import, and nothing but decoding needs it.
         from adaptgen.model.fast_decoder import FastDecoder
 

@@ -34,7 +34,8 @@ class FastDecoder(Decoder):
     as many threads as torch has; they meet once a frame.
 
     Args:
-        model: float32, on CPU, without depth mixing. It reads the prompts, and must not change any more.
+        model: float32, on CPU, without depth mixing other than value residuals. It reads the prompts, and must not
+            change any more.
         on_compiling: called some times if the loops are not compiled yet for this processor, which takes ten seconds.
 
     Raises:
@@ -92,11 +93,13 @@ class FastDecoder(Decoder):
         """The same for the rows of one group."""
         x = sum(embedding[frames[:, stream]] for stream, embedding in enumerate(self.embeddings))
         group.make_room()
+        first_values = None
         for depth, block in enumerate(self.blocks):
             if depth in self.depths:
                 self.shortcut.read(self.depths[depth], x, group.of_shortcut, turn)
             if block.has_attention:
-                block.attend(x, group.of_blocks[depth], turn)
+                values = block.attend(x, group.of_blocks[depth], turn, first_values)
+                first_values = values if depth == 0 else first_values
             if self.shortcut is not None and depth == self.model.config.num_layers - 1:
                 self.shortcut.attend(x, group.of_shortcut, turn)
             kernels.add_mlp(x, *block.mlp)
@@ -144,13 +147,24 @@ class _Block:
             self.gain = _plain(block.attention_norm.weight)
             self.qkv, self.out = _stored(attention.qkv.weight), _stored(attention.out.weight)
             self.key_bias = np.zeros_like(self.gain)
+            self.value_weights = None if attention.value_weights is None else _plain(attention.value_weights)
         self.mlp = _plain(block.mlp_norm.weight), *_stored_mlp(block.mlp)
 
-    def attend(self, x: np.ndarray, past: _Past, turn: tuple[np.ndarray, np.ndarray]) -> None:
-        """The first half of the block's step on the residual stream `[B, C]`, in place."""
+    def attend(
+        self, x: np.ndarray, past: _Past, turn: tuple[np.ndarray, np.ndarray], first_values: np.ndarray | None
+    ) -> np.ndarray:
+        """The first half of the block's step on the residual stream `[B, C]`, in place; gives its values `[B, C]`.
+
+        With value residuals the first block's values are mixed into those of every other.
+        """
         read = kernels.project(x, self.gain, self.qkv)
+        values = read[:, 2 * x.shape[1] :]
+        if self.value_weights is not None:
+            values *= self.value_weights[1]
+            values += self.value_weights[0] * first_values
         kernels.append(read, x.shape[1], self.key_bias, past.arrays, past.bounds[3] - 1, turn)
         kernels.add_product(x, kernels.attend(read, past.arrays, past.bounds, turn), self.out)
+        return values
 
 
 class _Map:

@@ -24,8 +24,8 @@ SHORTCUTS = {
     "add-narrow": ShortcutConfig(window=3),
 }
 DEPTH_MIXINGS = ("denseformer", "attention_residual", "value_residual")
-SCALED = "scaled embedding"
-VARIANTS = ("plain", SCALED, *SHORTCUTS, *DEPTH_MIXINGS)
+SCALED, BOTH = "scaled embedding", "shortcut and value_residual"
+VARIANTS = ("plain", SCALED, BOTH, *SHORTCUTS, *DEPTH_MIXINGS)
 ONE_STREAM, FOUR_STREAMS = (13,), (13, 7, 11, 5)
 
 all_variants = pytest.mark.parametrize("variant", VARIANTS)
@@ -62,9 +62,9 @@ def build(
 
 
 def build_variant(variant: str, vocab_sizes: tuple[int, ...] = ONE_STREAM, *, trained: bool = True) -> Transformer:
-    depth_mixing = variant if variant in DEPTH_MIXINGS else None
+    depth_mixing = "value_residual" if variant == BOTH else variant if variant in DEPTH_MIXINGS else None
     return build(
-        SHORTCUTS.get(variant),
+        ShortcutConfig() if variant == BOTH else SHORTCUTS.get(variant),
         vocab_sizes,
         trained=trained,
         depth_mixing=depth_mixing,
