@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptgen.model import kernels
+from adaptgen.model import compiling, kernels
 from adaptgen.model.cache import KeyValueStore
 from adaptgen.model.decoder import Decoder
 from adaptgen.model.transformer import MLP, ROPE_BASE, Block, Shortcut, Transformer
@@ -60,7 +60,7 @@ class FastDecoder(Decoder):
         self.groups: list[_Group] = []
         self.threads: ThreadPoolExecutor | None = None
         # In this thread, which Ctrl-C stops.
-        with kernels.loading(on_compiling):
+        with compiling.loading(on_compiling, of=kernels.multiply):
             first = np.zeros((1, len(model.vocab_sizes)), dtype=np.int64)
             self.start(first.T, 1)
             self.step(first)
@@ -128,7 +128,7 @@ def _plain(parameter: Tensor) -> np.ndarray:
 def _stored(weight: Tensor | np.ndarray) -> np.ndarray:
     """As kernels read it: halves, as uint16, or float32."""
     weight = _plain(weight) if isinstance(weight, Tensor) else np.ascontiguousarray(weight)
-    if not kernels.has_half_conversion():
+    if not compiling.has_half_conversion():
         return weight
     return weight.clip(-kernels.LARGEST_HALF, kernels.LARGEST_HALF).astype(np.float16).view(np.uint16)
 

@@ -14,21 +14,14 @@ Dimensions as in `transformer.py`; every array is contiguous.
 from __future__ import annotations
 
 import math
-import os
-import pickle
-import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import llvmlite.binding
-import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import event, types
+from numba.core import types
 from numba.extending import intrinsic
 
-from adaptgen.errors import OutputFileError
+from adaptgen.model.compiling import compiled
 from adaptgen.model.norm import MIN_ROOT_MEAN_SQUARE
 
 __all__ = [
@@ -36,8 +29,6 @@ __all__ = [
     "add_product",
     "append",
     "attend",
-    "has_half_conversion",
-    "loading",
     "mlp",
     "normalize",
     "project",
@@ -55,61 +46,6 @@ LOG2_E, LN_2 = FLOAT(1 / math.log(2)), FLOAT(math.log(2))
 LEAST_EXPONENT = FLOAT(-87)
 TAYLOR = tuple(FLOAT(1 / math.factorial(power)) for power in range(6, -1, -1))
 SQRT_HALF = FLOAT(math.sqrt(0.5))
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, and keep the result beside the source, or where the user's caches are."""
-    options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
-    # Numba would make a folder named ~ where nobody knows what is meant by it.
-    is_kept = bool(numba.config.CACHE_DIR) or os.path.isabs(os.path.expanduser("~"))
-    try:
-        return numba.njit(cache=is_kept, **options)(function)
-    except RuntimeError:
-        # There is no place that may be written.
-        return numba.njit(**options)(function)
-
-
-def has_half_conversion() -> bool:
-    """Whether the processor that code is compiled for converts float16 by itself."""
-    if numba.config.CPU_NAME or numba.config.CPU_FEATURES:
-        return False
-    is_arm = platform.machine().lower() in ("arm64", "aarch64")
-    return is_arm or llvmlite.binding.get_host_cpu_features().get("f16c", False)
-
-
-class CompilationListener(event.Listener):
-    """Calls something each time that a loop must be compiled."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self.call = call
-
-    def on_start(self, event: event.Event) -> None:
-        self.call()
-
-    def on_end(self, event: event.Event) -> None:
-        pass
-
-
-@contextmanager
-def loading(on_compiling: Callable[[], None]) -> Iterator[None]:
-    """Within it, loops are called for the first time: they are compiled, or read from where they are kept.
-
-    Args:
-        on_compiling: called for each that must be compiled.
-
-    Raises:
-        OutputFileError: what is kept is damaged, or there is no room to keep it.
-    """
-    try:
-        with event.install_listener("numba:compile", CompilationListener(on_compiling)):
-            yield
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
-        folder = multiply.stats.cache_path
-        reason = getattr(error, "strerror", None) or str(error) or "it ends too soon"
-        raise OutputFileError(
-            f"{folder}, where compiled loops are kept, cannot be used: {reason}",
-            "Remove it, or name another folder in the environment variable NUMBA_CACHE_DIR",
-        ) from None
 
 
 @intrinsic

@@ -18,7 +18,7 @@ from test_transformer import (
 )
 
 from adaptgen.config import ShortcutConfig
-from adaptgen.model import Decoder, ForwardDecoder, Transformer, kernels, new_decoder
+from adaptgen.model import Decoder, ForwardDecoder, Transformer, compiling, new_decoder
 from adaptgen.model.fast_decoder import FastDecoder
 
 NEW_FRAMES = 5 * WINDOW
@@ -49,9 +49,9 @@ def check(decoder: Decoder, model: Transformer, prompt_frames: int, num_rows: in
 def tolerance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """Both ways to hold weights: some processors have the second alone."""
     if request.param == "float32":
-        monkeypatch.setattr(kernels, "has_half_conversion", lambda: False)
+        monkeypatch.setattr(compiling, "has_half_conversion", lambda: False)
         return 1e-4
-    if not kernels.has_half_conversion():
+    if not compiling.has_half_conversion():
         pytest.skip("this processor does not convert float16")
     return 0.02
 

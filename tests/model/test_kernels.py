@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 
-from adaptgen.model import kernels
+from adaptgen.model import compiling, kernels
 
 CONTINUE = """
 import sys
@@ -52,7 +52,7 @@ def fill(x: np.ndarray, out: np.ndarray, is_exponential: bool) -> None:
 
 @pytest.fixture(params=[np.float16, np.float32])
 def dtype(request: pytest.FixtureRequest) -> type:
-    if request.param == np.float16 and not kernels.has_half_conversion():
+    if request.param == np.float16 and not compiling.has_half_conversion():
         pytest.skip("this processor does not convert float16")
     return request.param
 
@@ -105,9 +105,9 @@ def test_halves_are_used_where_the_processor_converts_them(monkeypatch: pytest.M
     ):
         monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
         monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda features=features: features)
-        assert kernels.has_half_conversion() is expected
+        assert compiling.has_half_conversion() is expected
         monkeypatch.setattr(numba.config, "CPU_NAME", "generic")
-        assert not kernels.has_half_conversion()
+        assert not compiling.has_half_conversion()
         monkeypatch.setattr(numba.config, "CPU_NAME", None)
 
 
@@ -137,4 +137,4 @@ def test_without_a_place_to_keep_them_loops_are_compiled_anew(monkeypatch: pytes
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert kernels.compiled(abs) is abs
+    assert compiling.compiled(abs) is abs
