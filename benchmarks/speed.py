@@ -40,7 +40,7 @@ __all__ = [
 NUM_LAYERS, VOCAB_SIZE, HEAD_DIM = 8, 1000, 64
 PLAIN, SHORTCUT, ALL_LAYERS = "plain", "shortcut", "shortcut to all layers"
 SHORTCUTS = {PLAIN: None, SHORTCUT: ShortcutConfig(depths=(0,)), ALL_LAYERS: ShortcutConfig()}
-"""Forms of a model by what they are called in tables; a shortcut without more reads the embedding, as in recipes/music.yaml."""
+"""Forms of a model by what tables call them; a shortcut without more reads the embedding, as of recipes/music.yaml."""
 
 
 class AnyTokens(Grammar):
