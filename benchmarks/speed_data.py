@@ -52,8 +52,8 @@ KIB, GB = 1024, 1e9
 
 def main(
     threads: Threads = None,
-    rounds: Annotated[int, typer.Option(help="How often each thing is timed.")] = 3,
-    copies: Annotated[int, typer.Option(help="How many times the songs are there.")] = 30,
+    rounds: Annotated[int, typer.Option(help="How often each thing is timed.")] = 2,
+    copies: Annotated[int, typer.Option(help="How many times the songs are there.")] = 25,
     batch_size: Annotated[int, typer.Option(help="Sequences per step.")] = 4,
     json: JsonFile = None,
 ) -> None:

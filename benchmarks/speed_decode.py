@@ -61,7 +61,7 @@ BARS, BARS_TIMED = (50, 500), 10
 
 def main(
     threads: Threads = None,
-    rounds: Annotated[int, typer.Option(help="How often each thing is timed.")] = 3,
+    rounds: Annotated[int, typer.Option(help="How often each thing is timed.")] = 2,
     new_tokens: Annotated[int, typer.Option(help="Drawn by each call.")] = 512,
     json: JsonFile = None,
 ) -> None:
