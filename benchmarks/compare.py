@@ -80,7 +80,7 @@ def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
         "attention residuals": plain.model_copy(update={"depth_mixing": "attention_residual"}),
         "value residuals": plain.model_copy(update=VALUE_RESIDUAL),
         f"value residuals, {SHORTCUT}": model.model_copy(update=VALUE_RESIDUAL),
-        f"value residuals, {SHORTCUT} to the embedding": _reading(model, (0,)).model_copy(update=VALUE_RESIDUAL),
+        f"value residuals, {SHORTCUT} to the embedding": _changed(model, depths=(0,)).model_copy(update=VALUE_RESIDUAL),
     }
     longer = Variant(plain, round(steps * flops[0] / flops[1]))
     return {name: Variant(config, steps) for name, config in models.items()} | {"plain, as much compute": longer}
@@ -97,10 +97,7 @@ def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant
         "MLP maps": {"feature_map": "mlp"},
         "in place of self-attention": {"place": "replace"},
     }
-    forms = {
-        f"{SHORTCUT}, {name}": model.model_copy(update={"shortcut": model.shortcut.model_copy(update=change)})
-        for name, change in changes.items()
-    }
+    forms = {f"{SHORTCUT}, {name}": _changed(model, **change) for name, change in changes.items()}
     smaller = f"{SHORTCUT}, the embedding alone"
     forms[f"{smaller}, as many parameters"] = _widened(forms[smaller], model, vocab_sizes)
     baseline = _widened(model.model_copy(update={"shortcut": None}), model, vocab_sizes)
@@ -108,9 +105,9 @@ def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant
     return {name: Variant(config, recipe.training.max_steps) for name, config in models.items()}
 
 
-def _reading(model: ModelConfig, depths: tuple[int, ...]) -> ModelConfig:
-    """The model with a shortcut to these depths."""
-    return model.model_copy(update={"shortcut": model.shortcut.model_copy(update={"depths": depths})})
+def _changed(model: ModelConfig, **settings: Any) -> ModelConfig:
+    """The model with other settings of its shortcut."""
+    return model.model_copy(update={"shortcut": model.shortcut.model_copy(update=settings)})
 
 
 def _widened(model: ModelConfig, other: ModelConfig, vocab_sizes: tuple[int, ...]) -> ModelConfig:

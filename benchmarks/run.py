@@ -1,4 +1,4 @@
-"""Run the speed benchmarks and put their figures into docs/PERFORMANCE.md, on two idle cores in under 20 minutes.
+"""Run the speed benchmarks and put their figures into docs/PERFORMANCE.md; the machine should be idle.
 
     python benchmarks/run.py --threads 2
 
