@@ -107,6 +107,17 @@ def test_the_join_does_not_click_and_the_level_stays(tmp_path: Path, sound: np.n
     assert 0.45 < ratio < 2.2, "more than 6 dB from the recording"
 
 
+def test_the_end_does_not_click(tmp_path: Path) -> None:
+    """Wherever it is cut, the sound ends at rest, which is where the recording's own offset is."""
+    for seconds in (0.02, 0.5, 1.0):
+        path = write(tmp_path / "talk.wav", hum(1.0) + 0.1, 16_000, "FLOAT")
+        samples, _ = read(continued(path, seconds=seconds)[0], "float64")
+        new = np.abs(samples[16_000:, 0] - samples[:16_000, 0].mean())
+        assert new[-1] < 1e-3
+        assert new[-16:].max() < 0.1 * new.max()
+        assert new[: len(new) // 2].max() > 0.01, "all of it has faded"
+
+
 def test_channels_keep_their_balance(tmp_path: Path) -> None:
     sound = voice(1.5)
     for balance in ([1.0, 0.25], [0.0, 1.0], [1.0, -1.0]):

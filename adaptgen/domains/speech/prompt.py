@@ -14,7 +14,7 @@ from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.codecs import load_codec
 from adaptgen.domains.speech.grammar import SpeechGrammar
 from adaptgen.domains.speech.sound import BLOCK_FRAMES, SHORTEST_SECONDS, SoundFile, open_sound, read_mono, resample
-from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, level_gain
+from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, fade_out, level_gain
 from adaptgen.domains.speech.tokenizer import SpeechTokenizer
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 
@@ -24,6 +24,8 @@ KNOWN = ("seconds", "from_seconds", "picture", "codec")
 DEFAULT_SECONDS = 5.0
 MAX_SECONDS = 3600.0
 FADE_SECONDS = 0.02
+LAST_FADE_SECONDS = 0.01
+"""Of the result, which may end in the middle of a vowel."""
 LAG_SECONDS = 0.008
 """How far new sound may be moved so that its periods meet the recording's: half a period of a low voice."""
 RUN_UP_SECONDS = 0.05
@@ -136,6 +138,7 @@ class SpeechPrompt(Prompt):
         new = mono[:, None] * balance
         loudest = int(balance.argmax())
         new *= level_gain(new[:, loudest], before[:, loudest], sample_rate_hz=own_rate)
+        fade_out(new, min(self.num_new // 2, int(LAST_FADE_SECONDS * own_rate)))
         fade = min(self.num_new, int(FADE_SECONDS * own_rate))
         for channel in range(self.sound.num_channels):
             end = before[:, channel]

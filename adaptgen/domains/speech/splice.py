@@ -6,7 +6,7 @@ import numpy as np
 
 from adaptgen.domains.speech.sound import loudness
 
-__all__ = ["best_lag", "cross_fade", "extend", "level_gain"]
+__all__ = ["best_lag", "cross_fade", "extend", "fade_out", "level_gain"]
 
 MODEL_SECONDS = 0.06
 """Of the end of a recording, from which it is extrapolated."""
@@ -62,6 +62,12 @@ def cross_fade(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     angle = (np.arange(len(before)) + 0.5) / len(before) * (np.pi / 2)
     angle = angle.reshape(-1, *[1] * (before.ndim - 1))
     return before * np.cos(angle) + after * np.sin(angle)
+
+
+def fade_out(samples: np.ndarray, count: int) -> None:
+    """Let the last `count` of samples `[n, ...]` sink to nothing, in place, along half a period of a cosine."""
+    angle = (np.arange(count) + 1) / count * np.pi
+    samples[len(samples) - count :] *= (0.5 + 0.5 * np.cos(angle)).reshape(-1, *[1] * (samples.ndim - 1))
 
 
 def level_gain(new: np.ndarray, old: np.ndarray, *, sample_rate_hz: int) -> float:
