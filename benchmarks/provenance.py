@@ -43,14 +43,14 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
-    """The commit checked out; with `+` behind it if files that git knows have changed since."""
-    folder = Path(__file__).parent
+    """The commit checked out; with `+` behind it if files that git knows, other than results, have changed since."""
+    folder = Path(__file__).parents[1]
     try:
         head = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
         )
         changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs"],
             cwd=folder,
             capture_output=True,
             text=True,
