@@ -144,3 +144,9 @@ def test_other_dtypes_are_left_to_the_model(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("variant", SLOW)
 def test_what_mixes_depths_is_left_to_the_model(variant: str) -> None:
     assert isinstance(new_decoder(build_variant(variant)), ForwardDecoder)
+
+
+def test_loops_that_are_not_compiled_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(new_decoder(build_variant("plain")), FastDecoder)
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert isinstance(new_decoder(build_variant("plain")), ForwardDecoder)
