@@ -122,6 +122,7 @@ def fit(
     """
     from adaptgen.config import DataConfig
     from adaptgen.data import split_files
+    from adaptgen.training.memory import keep_freed_memory
 
     if network_steps < 0:
         raise UsageError(f"--network-steps is {network_steps}", "Give a whole number from 0 up")
@@ -140,6 +141,7 @@ def fit(
     if output.is_dir() and any(output.iterdir()) and not force:
         raise UsageError(f"{output} is not empty", "Use --force to write into it, or -o for another folder")
     output.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     with progress_bar(stderr=True) as bar:
         tasks: dict[str, Any] = {}
         said = time.monotonic()
