@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from voices import hum, voice
 
 from adaptgen.domains.speech.codecs import load_codec
-from adaptgen.domains.speech.fitting import fit_codec
+from adaptgen.domains.speech.fitting import IntelligibilityLoss, fit_codec
 from adaptgen.domains.speech.metrics import compare
 from adaptgen.domains.speech.pitch import NUM_CODES, dequantize_pitch, quantize_pitch, track_pitch
 from adaptgen.domains.speech.quantizer import ResidualQuantizer
@@ -154,6 +155,24 @@ def test_with_its_books_kept_a_codec_is_trained_further(codec: SourceFilterCodec
     codes = codec.encode(voice(1).astype(np.float32))
     before, after, without = (each.decode(codes) for each in (codec, further, bare))
     assert 0 < np.abs(after - before).max() < 0.1 * np.abs(without - before).max()
+
+
+def test_the_loss_rises_as_speech_is_blurred() -> None:
+    """How loud it is counts for nothing; that levels rise and fall too late, or not at all, does."""
+    speech = voice(1.0)
+    tail = np.exp(-np.arange(RATE // 2) / (0.1 * RATE)) * np.random.default_rng(0).standard_normal(RATE // 2)
+    heard = {
+        "as it is": speech,
+        "softer": 0.3 * speech,
+        "in a hall": np.convolve(speech, tail / np.abs(tail).sum() * 3)[: len(speech)],
+        "backwards": speech[::-1].copy(),
+    }
+    loss = IntelligibilityLoss()
+    target = torch.from_numpy(speech).float()[None]
+    losses = {name: float(loss(target, torch.from_numpy(sound).float()[None])) for name, sound in heard.items()}
+    assert losses["as it is"] == pytest.approx(0, abs=0.02)
+    assert losses["softer"] == pytest.approx(losses["as it is"], abs=0.02)
+    assert losses["softer"] + 0.1 < losses["in a hall"] < losses["backwards"]
 
 
 def test_too_little_to_fit_is_said() -> None:

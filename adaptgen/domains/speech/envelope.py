@@ -11,8 +11,9 @@ import numpy as np
 
 __all__ = ["band_centres_hz", "frames_of", "log_envelope", "mel_bands"]
 
-FLOOR = 1e-6
-"""Added to the mean power of a band, which is about -60 dBFS: what lies below is all the same silence."""
+FLOOR = 3e-6
+"""Added to the mean power of a band, which is about -55 dBFS: what lies below is all the same silence, on which no code
+is spent that speech could have."""
 FRAMES_AT_ONCE = 4096
 
 
