@@ -118,6 +118,21 @@ def test_the_end_does_not_click(tmp_path: Path) -> None:
         assert new[: len(new) // 2].max() > 0.01, "all of it has faded"
 
 
+def test_streams_that_are_not_heard_leave_no_trace(tmp_path: Path) -> None:
+    path = write(tmp_path / "talk.wav", voice(1.0), 16_000)
+    random = np.random.default_rng(0)
+    for heard in (3, 10):
+        tokenizer = SpeechTokenizer(load_codec(), heard_codebooks=heard)
+        prompt = get("speech").read_prompt(path, tokenizer, ContinuationRequest(seconds=0.5), window=48)
+        first, second = (
+            np.stack([random.integers(size, size=prompt.num_frames) for size in tokenizer.codec.codebook_sizes])
+            for _ in range(2)
+        )
+        second[:3] = first[:3]
+        results = [prompt.complete(tokenizer.delay(codes)).files[".wav"] for codes in (first, second)]
+        assert (results[0] == results[1]) == (heard == 3)
+
+
 def test_channels_keep_their_balance(tmp_path: Path) -> None:
     sound = voice(1.5)
     for balance in ([1.0, 0.25], [0.0, 1.0], [1.0, -1.0]):

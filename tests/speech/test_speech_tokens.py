@@ -158,6 +158,10 @@ def test_options_and_files_make_the_same_tokenizer(tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     again = SpeechTokenizer.load(tmp_path, tokenizer.to_options())
     assert again.fingerprint == tokenizer.fingerprint != SpeechTokenizer(load_codec()).fingerprint
+    assert again.heard_codebooks == 4
+    some_are_heard = SpeechTokenizer.load(tmp_path, {**tokenizer.to_options(), "heard_codebooks": 2})
+    assert some_are_heard.fingerprint == tokenizer.fingerprint, "it reads and draws the same tokens"
+    assert SpeechTokenizer.load(tmp_path, some_are_heard.to_options()).heard_codebooks == 2
 
 
 @pytest.mark.parametrize(
@@ -167,6 +171,8 @@ def test_options_and_files_make_the_same_tokenizer(tmp_path: Path) -> None:
         ({"codecs": 1}, "unknown key 'tokenizer.codecs'"),
         ({"num_codebooks": 0}, "tokenizer.num_codebooks is 0"),
         ({"num_codebooks": 11}, "tokenizer.num_codebooks is 11"),
+        ({"heard_codebooks": True}, "tokenizer.heard_codebooks is True"),
+        ({"num_codebooks": 4, "heard_codebooks": 5}, "tokenizer.heard_codebooks is 5. There are 4"),
         ({"codec_weights": 3}, "tokenizer.codec_weights is 3"),
     ],
 )

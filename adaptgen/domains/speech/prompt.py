@@ -125,7 +125,8 @@ class SpeechPrompt(Prompt):
     def _new_sound(self, codes: np.ndarray, before: np.ndarray) -> np.ndarray:
         """What comes after the join, float64 `[num_new, channels]`, for `before` `[n, channels]` which it follows."""
         rate, own_rate = self.codec.sample_rate_hz, self.sound.sample_rate_hz
-        decoded = self.codec.decode(np.concatenate([self.codes, codes], axis=1))
+        heard = np.concatenate([self.codes, codes], axis=1)[: self.tokenizer.heard_codebooks]
+        decoded = self.codec.decode(heard)
         join, margin = len(self.samples), int(LAG_SECONDS * rate)
         run_up = min(join - margin, int(RUN_UP_SECONDS * rate))
         ringing = extend(self.samples, int(FADE_SECONDS * rate), sample_rate_hz=rate)

@@ -22,6 +22,7 @@ __all__ = ["ABSENT", "NUM_SPECIAL", "SpeechTokenizer"]
 
 ABSENT = 1
 NUM_SPECIAL = 2
+COUNTS = ("num_codebooks", "heard_codebooks")
 NUM_IMAGE_BANDS, IMAGE_FFT_SIZE = 64, 1024
 
 
@@ -31,14 +32,17 @@ class SpeechTokenizer(Tokenizer):
     Args:
         codec: makes them.
         num_codebooks: how many of its streams are used, the coarsest first; all if not given.
+        heard_codebooks: how many of those become sound in a continuation; all if not given. A model that cannot tell
+            the codes of the finest streams draws noise there, which is farther from speech than nothing is.
     """
 
     begin = 0
     unit_name = "second"
 
-    def __init__(self, codec: Codec, *, num_codebooks: int | None = None) -> None:
+    def __init__(self, codec: Codec, *, num_codebooks: int | None = None, heard_codebooks: int | None = None) -> None:
         self.codec = codec
         self.num_codebooks = num_codebooks or len(codec.codebook_sizes)
+        self.heard_codebooks = heard_codebooks or self.num_codebooks
 
     @property
     def vocab_sizes(self) -> tuple[int, ...]:
@@ -120,40 +124,45 @@ class SpeechTokenizer(Tokenizer):
         return codes, (codes >= 0).all(axis=0)
 
     def to_options(self) -> dict[str, Any]:
-        return {"codec": self.codec.name, "num_codebooks": self.num_codebooks}
+        return {"codec": self.codec.name, **{key: getattr(self, key) for key in COUNTS}}
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> SpeechTokenizer:
-        name, count = _checked(options)
+        name, counts = _checked(options)
         weights = options.get("codec_weights")
         if not (weights is None or isinstance(weights, str)):
             raise RecipeError(f"tokenizer.codec_weights is {weights!r}", "Give the name of a folder")
-        return cls._of(load_codec(name, weights=None if weights is None else Path(weights).expanduser()), count)
+        return cls._of(load_codec(name, weights=None if weights is None else Path(weights).expanduser()), counts)
 
     @classmethod
-    def _of(cls, codec: Codec, count: int | None) -> SpeechTokenizer:
+    def _of(cls, codec: Codec, counts: dict[str, int | None]) -> SpeechTokenizer:
         most = len(codec.codebook_sizes)
-        if count is not None and count > most:
-            raise RecipeError(f"tokenizer.num_codebooks is {count}", f"{codec.name} has {most}")
-        return cls(codec, num_codebooks=count)
+        for key in COUNTS:
+            if counts[key] is not None and counts[key] > most:
+                raise RecipeError(f"tokenizer.{key} is {counts[key]}", f"There are {most}")
+            # No more can be heard than are used.
+            most = counts[key] or most
+        return cls(codec, **counts)
 
     def save(self, folder: Path) -> None:
         self.codec.save(folder)
 
     @classmethod
     def load(cls, folder: Path, options: dict[str, Any]) -> SpeechTokenizer:
-        name, count = _checked(options)
-        return cls._of(load_codec(name, weights=folder), count)
+        name, counts = _checked(options)
+        return cls._of(load_codec(name, weights=folder), counts)
 
 
-def _checked(options: dict[str, Any]) -> tuple[str, int | None]:
-    known = ("codec", "codec_weights", "num_codebooks")
+def _checked(options: dict[str, Any]) -> tuple[str, dict[str, int | None]]:
+    """The codec's name, and numbers of its streams as of `SpeechTokenizer`."""
+    known = ("codec", "codec_weights", *COUNTS)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise RecipeError(f"unknown key 'tokenizer.{unknown[0]}'", f"The speech tokenizer has {', '.join(known)}")
-    name, count = options.get("codec", DEFAULT_CODEC), options.get("num_codebooks")
+    name, counts = options.get("codec", DEFAULT_CODEC), {key: options.get(key) for key in COUNTS}
     if name not in CODECS:
         raise RecipeError(f"tokenizer.codec is {name!r}", f"Give one of {', '.join(CODECS)}")
-    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-        raise RecipeError(f"tokenizer.num_codebooks is {count!r}", "Give a whole number from 1 up")
-    return name, count
+    for key, count in counts.items():
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise RecipeError(f"tokenizer.{key} is {count!r}", "Give a whole number from 1 up")
+    return name, counts
