@@ -66,7 +66,7 @@ def new_decoder(model: Transformer, *, on_compiling: Callable[[], None] = lambda
     """The fastest decoder there is for a model in evaluation mode; arguments and errors as of `FastDecoder`."""
     weight = model.embeddings[0].weight
     is_known = model.config.depth_mixing in (None, "value_residual")
-    # Numba may be told, as for debugging, to leave loops to Python, where they would take minutes a frame.
+    # Numba may be told, as for debugging, to leave loops to Python, which are far slower than the model itself then.
     may_compile = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and is_known and may_compile:
         # Numba takes half a second to import, and nothing but decoding needs it.
