@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from adaptgen.domains.base import Tokenizer
-from adaptgen.model import AttentionMap, Transformer, map_attention
-from adaptgen.palette import COLOURS
+from adaptgen.model import DISTANCES, AttentionMap, Transformer, map_attention
+from adaptgen.palette import COLOURS, SHADES
 
-__all__ = ["Inspection", "inspect_document"]
+__all__ = ["Inspection", "depth_name", "inspect_document"]
 
 TOKENS_PER_ROW = 160
 QUARTERS = ("easiest quarter", "second quarter", "third quarter", "hardest quarter")
@@ -41,7 +41,7 @@ class Inspection:
     def averages(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Over all tokens, over each kind, and over quarters of the tokens by what they cost.
 
-        Each: how many, mean nats, mean share of each depth, and the mean depth.
+        Each: how many, mean nats, mean share of each depth, the mean depth, and the mean share of each distance.
         """
         kinds = np.array(self.kinds)
         costs = self.map.nats[1:]
@@ -57,16 +57,18 @@ class Inspection:
         }
 
     def _average(self, chosen: np.ndarray) -> dict[str, Any]:
-        shares = self.map.shares[1:][chosen].mean(axis=0)
+        shares = self.map.depth_shares[1:][chosen].mean(axis=0)
+        distance_shares = self.map.distance_shares[1:][chosen].mean(axis=0)
         return {
             "tokens": int(chosen.sum()),
             "nats": float(self.map.nats[1:][chosen].mean()),
             "depth_shares": {str(depth): float(share) for depth, share in zip(self.map.depths, shares, strict=True)},
             "mean_depth": float(shares @ np.array(self.map.depths)),
+            "distance_shares": {name: float(share) for name, share in zip(DISTANCES, distance_shares, strict=True)},
         }
 
     def tokens(self) -> list[dict[str, Any]]:
-        """Each token with its cost, its depth shares and its links, for JSON."""
+        """Each token with its cost, its shares by depth and by distance, and its links, for JSON."""
         rows = []
         for index, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
             row: dict[str, Any] = {"token": name, "kind": kind}
@@ -74,7 +76,8 @@ class Inspection:
                 row["height"] = float(self.heights[index])
             if index:
                 row["nats"] = round(float(self.map.nats[index]), 4)
-                row["depth_shares"] = [round(float(share), 4) for share in self.map.shares[index]]
+                row["depth_shares"] = [round(float(share), 4) for share in self.map.depth_shares[index]]
+                row["distance_shares"] = [round(float(share), 4) for share in self.map.distance_shares[index]]
                 row["links"] = [
                     {"token": int(frame), "depth": int(depth), "weight": round(float(weight), 4)}
                     for frame, depth, weight in zip(
@@ -89,30 +92,38 @@ class Inspection:
         return rows
 
     def picture(self, *, title: str) -> bytes:
-        """A PNG: rows of tokens, above a spectrogram, notes by pitch, or names, below the share of each depth."""
+        """A PNG: rows of tokens, above a spectrogram, notes by pitch, or names; below, shares by depth and by distance.
+
+        Of a single depth no share is drawn.
+        """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         length = len(self.names)
         num_rows = -(-length // TOKENS_PER_ROW)
-        figure = Figure(figsize=(16, 3.2 * num_rows + 0.6), layout="constrained")
+        stacks = [("frames back", self.map.distance_shares, DISTANCES, SHADES)]
+        if len(self.map.depths) > 1:
+            labels = [depth_name(depth) for depth in self.map.depths]
+            colours = [COLOURS[depth % len(COLOURS)] for depth in self.map.depths]
+            stacks.insert(0, ("layer", self.map.depth_shares, labels, colours))
+        height = 1.6 * (1 + len(stacks))
+        figure = Figure(figsize=(16, height * num_rows + 0.6), layout="constrained")
         FigureCanvasAgg(figure)
         figure.suptitle(title)
-        axes = figure.subplots(2 * num_rows, 1, squeeze=False, height_ratios=[1.0, 1.0] * num_rows)[:, 0]
-        for row in range(num_rows):
+        grid = figure.subplots(num_rows * (1 + len(stacks)), 1, squeeze=False).reshape(num_rows, -1)
+        for row, (above, *below) in enumerate(grid):
             place = np.arange(row * TOKENS_PER_ROW, min(length, (row + 1) * TOKENS_PER_ROW))
-            above, below = axes[2 * row], axes[2 * row + 1]
             self._draw_tokens(above, place)
-            shares = np.nan_to_num(self.map.shares[place]).T
-            colours = [COLOURS[depth % len(COLOURS)] for depth in self.map.depths]
-            labels = ["embedding" if depth == 0 else f"block {depth}" for depth in self.map.depths]
-            below.stackplot(place, shares, colors=colours, labels=labels, step="mid", linewidth=0)
-            below.set_ylabel("attention")
-            for panel in (above, below):
+            for panel, (name, shares, labels, colours) in zip(below, stacks, strict=True):
+                drawn = np.nan_to_num(shares[place]).T
+                panel.stackplot(place, drawn, colors=colours, labels=labels, step="mid", linewidth=0)
+                panel.set_ylabel(name)
+                panel.set_ylim(0, 1)
+                if row == 0:
+                    panel.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(labels), fontsize="small")
+            for panel in (above, *below):
                 panel.set_xlim(row * TOKENS_PER_ROW - 0.5, row * TOKENS_PER_ROW + min(length, TOKENS_PER_ROW) - 0.5)
-            below.set_ylim(0, 1)
-        axes[-1].set_xlabel("token")
-        axes[1].legend(loc="upper right", ncols=len(self.map.depths), fontsize="small")
+        grid[-1, -1].set_xlabel("token")
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         return buffer.getvalue()
@@ -136,10 +147,16 @@ class Inspection:
 
     def page(self, *, title: str) -> bytes:
         """A self-contained HTML page: hover a token, and what it was drawn from lights up, in the colour of a depth."""
-        data = json.dumps({"tokens": self.tokens(), "depths": self.map.depths, "colours": COLOURS})
+        content = {"tokens": self.tokens(), "depths": self.map.depths, "colours": COLOURS, "distances": DISTANCES}
+        data = json.dumps(content)
         # A script ends at "</script", whatever quotes it stands in.
         data = data.replace("<", "\\u003c")
         return PAGE.replace("TITLE", html.escape(title)).replace("DATA", data).encode()
+
+
+def depth_name(depth: int) -> str:
+    """What a reader calls a depth: 0 is the embedding, i the output of block i."""
+    return "embedding" if depth == 0 else f"block {depth}"
 
 
 def inspect_document(model: Transformer, tokens: np.ndarray, tokenizer: Tokenizer, *, num_links: int = 8) -> Inspection:
@@ -226,7 +243,8 @@ function show(index) {
   for (const link of token.links) { paint(link.token, colour(link.depth), 3 * link.weight); lit.push(link.token); }
   note.textContent = '';
   const line = document.createElement('div'), bar = document.createElement('div');
-  line.textContent = `${token.token} cost ${token.nats} nats`;
+  const back = token.distance_shares.map((share, place) => `${data.distances[place]}: ${Math.round(100 * share)} %`);
+  line.textContent = `${token.token} cost ${token.nats} nats; frames back ${back.join(', ')}`;
   bar.id = 'bar';
   token.depth_shares.forEach((share, place) => {
     const part = document.createElement('div');

@@ -2,13 +2,13 @@
 
     python benchmarks/attention.py --checkpoint music --data FOLDER
 
-Over evenly spaced passages of the test split: the share of the shortcut's attention that falls on each depth, for all
-tokens, for each kind, and for quarters of the tokens by what they cost; and whether harder tokens look deeper, by the
-rank correlation of cost and mean depth within each passage, over all tokens and among tokens of one kind, so that it is
-not the kinds that make it. Attention is not use: so each depth's map is silenced in turn, and the rise in loss is
-what the depth is worth to the model as it was trained. Copying is measured by the share of attention on past frames
-that hold the very token to come, next to the share of such frames among all that are in view. Copying and how far back
-it looks are of the frames with most attention only. report.py puts the figures into docs/BENCHMARKS.md.
+Over evenly spaced passages of the test split: the share of the shortcut's attention that falls on each depth, and on
+frames by how far back they are, for all tokens, for each kind, and for quarters of the tokens by what they cost; and
+whether harder tokens look deeper, by the rank correlation of cost and mean depth within each passage, over all tokens
+and among tokens of one kind, so that it is not the kinds that make it. Attention is not use: so each depth's map is
+silenced in turn, and the rise in loss is what the depth is worth to the model as it was trained. Copying is measured by
+the share of attention on past frames that hold the very token to come, next to the share of such frames among all that
+are in view; this is of the frames with most attention only. report.py puts the figures into docs/BENCHMARKS.md.
 """
 
 from __future__ import annotations
@@ -34,17 +34,16 @@ from adaptgen.config import DataConfig
 from adaptgen.data import split_files
 from adaptgen.errors import CheckpointError, InputFileError
 from adaptgen.evaluation import nats_per_token, paired_difference, score_documents
-from adaptgen.inspection import Inspection, inspect_document
+from adaptgen.inspection import Inspection, depth_name, inspect_document
 
 ROOT = Path(__file__).parents[1]
 FEWEST_OF_A_KIND = 20
 SHORTEST_PASSAGE = 100
-DISTANCES = (0, 7, 63, 10**9)
 NUM_RESAMPLES = 10_000
 
 
 def averages(found: Sequence[Inspection]) -> dict[str, dict[str, Any]]:
-    """Depth shares over all passages' tokens, by group; each token weighs the same."""
+    """Shares by depth and by distance over all passages' tokens, by group; each token weighs the same."""
     tables = [inspection.averages() for inspection in found]
     result: dict[str, dict[str, Any]] = {}
     for group in ("all", "by_kind", "by_cost"):
@@ -66,8 +65,9 @@ def _weighted(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "tokens": int(tokens.sum()),
         "nats": mean([row["nats"] for row in rows]),
         "mean_depth": mean([row["mean_depth"] for row in rows]),
-        "depth_shares": {
-            depth: mean([row["depth_shares"][depth] for row in rows]) for depth in rows[0]["depth_shares"]
+        **{
+            kind: {name: mean([row[kind][name] for row in rows]) for name in rows[0][kind]}
+            for kind in ("depth_shares", "distance_shares")
         },
     }
 
@@ -75,12 +75,15 @@ def _weighted(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def depth_against_cost(found: Sequence[Inspection], *, seed: int) -> dict[str, dict[str, float | None]]:
     """Spearman's correlation of a token's cost with the mean depth read for it: mean over passages, 95 % interval.
 
-    Among tokens of one kind it is the mean over the kinds of a passage, by their number of tokens.
+    Among tokens of one kind it is the mean over the kinds of a passage, by their number of tokens. A model that reads
+    one depth has none.
     """
+    if len(found[0].map.depths) == 1:
+        return {}
     overall, within = [], []
     for inspection in found:
         costs, kinds = inspection.map.nats[1:], np.array(inspection.kinds[1:])
-        depths = inspection.map.shares[1:] @ np.array(inspection.map.depths)
+        depths = inspection.map.depth_shares[1:] @ np.array(inspection.map.depths)
         overall.append(spearmanr(costs, depths).statistic)
         parts = [
             (spearmanr(costs[kinds == kind], depths[kinds == kind]).statistic, count)
@@ -124,22 +127,6 @@ def copying(found: Sequence[Inspection], passages: Sequence[np.ndarray], window:
             chance += float(is_same.mean())
             count += 1
     return {"tokens": count, "attention": attended / max(total, 1e-9), "chance": chance / max(count, 1)}
-
-
-def distances(found: Sequence[Inspection]) -> dict[str, float]:
-    """How far back the linked attention goes, in frames from the newest that the query sees: shares that sum to one."""
-    totals = np.zeros(len(DISTANCES))
-    for inspection in found:
-        links, weights = inspection.map.link_frames[1:], inspection.map.link_weights[1:]
-        back = np.arange(len(links))[:, None] - links
-        for index, last in enumerate(DISTANCES):
-            first = DISTANCES[index - 1] + 1 if index else 0
-            totals[index] += weights[(links >= 0) & (back >= first) & (back <= last)].sum()
-    shares, result, first = totals / totals.sum(), {}, 0
-    for last, share in zip(DISTANCES, shares, strict=True):
-        name = f"{first} or more" if last == DISTANCES[-1] else f"{first}" if last == first else f"{first} to {last}"
-        result[name], first = float(share), last + 1
-    return result
 
 
 @contextmanager
@@ -233,7 +220,6 @@ def main(
         "averages": averages(found),
         "cost_and_depth": depth_against_cost(found, seed=seed),
         "copying": copying(found, passages, loaded.model.config.attention_window),
-        "distances": distances(found),
         "worth": worth,
     }
     output = output or ROOT / "benchmarks" / "results" / f"attention_{loaded.name}.json"
@@ -242,22 +228,24 @@ def main(
 
 
 def _print(result: dict[str, Any]) -> None:
-    depths = result["averages"]["all"]["all tokens"]["depth_shares"]
-    names = ["embedding" if depth == "0" else f"block {depth}" for depth in depths]
-    table = Table("", "tokens", "nats", *names, "mean depth", box=None)
+    all_tokens = result["averages"]["all"]["all tokens"]
+    depths = all_tokens["depth_shares"]
+    names = [depth_name(int(depth)) for depth in depths]
+    far = [f"{name} back" for name in all_tokens["distance_shares"]]
+    table = Table("", "tokens", "nats", *names, "mean depth", *far, box=None)
     for group in result["averages"].values():
         for name, row in group.items():
             shares = [f"{share:.3f}" for share in row["depth_shares"].values()]
-            table.add_row(name, f"{row['tokens']:,}", f"{row['nats']:.3f}", *shares, f"{row['mean_depth']:.2f}")
+            back = [f"{share:.3f}" for share in row["distance_shares"].values()]
+            table.add_row(name, f"{row['tokens']:,}", f"{row['nats']:.3f}", *shares, f"{row['mean_depth']:.2f}", *back)
     worth = [f"{result['worth'][depth]['value']:+.4f}" for depth in depths]
-    table.add_row(f"bits per {result['unit']} without it", "", "", *worth, "")
+    table.add_row(f"bits per {result['unit']} without it", "", "", *worth)
     console = Console()
     console.print(table)
     console.print(f"without the whole shortcut: {result['worth']['all']['value']:+.4f} bits per {result['unit']}")
     for name, figure in result["cost_and_depth"].items():
         console.print(f"rank correlation of cost and depth, {name}: {figure}")
     console.print(f"copying: {result['copying']}")
-    console.print(f"frames back: {result['distances']}")
 
 
 if __name__ == "__main__":

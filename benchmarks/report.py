@@ -19,6 +19,7 @@ import numpy as np
 from command import run_command
 
 from adaptgen.errors import InputFileError
+from adaptgen.inspection import depth_name
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
@@ -112,41 +113,44 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def attention_section(result: dict[str, Any]) -> str:
     """The table of one checkpoint: where it looks, and what it would lose."""
     run, worth = result["run"], result["worth"]
-    depths = result["averages"]["all"]["all tokens"]["depth_shares"]
-    names = ["embedding" if depth == "0" else f"block {depth}" for depth in depths]
+    all_tokens = result["averages"]["all"]["all tokens"]
+    depths, distances = all_tokens["depth_shares"], all_tokens["distance_shares"]
+    names = [depth_name(int(depth)) for depth in depths]
+    headings = [*names, "mean depth", *(f"{name} back" for name in distances)]
     lines = [
         f"`{result['checkpoint']}`, {result['parameters']:,} parameters; {result['passages']} passages of "
         f"{result['data']}'s test split, {result['tokens']:,} tokens; {run['cpu']}, torch {run['torch']}, "
         f"commit {run['commit']}, {run['date']}.",
         "",
-        f"| | tokens | nats | {' | '.join(names)} | mean depth |",
-        "| --- |" + " --- |" * (len(names) + 3),
+        f"| | tokens | nats | {' | '.join(headings)} |",
+        "| --- |" + " --- |" * (len(headings) + 2),
     ]
     for group in result["averages"].values():
         for name, row in group.items():
             shares = " | ".join(f"{share:.3f}" for share in row["depth_shares"].values())
-            lines.append(f"| {name} | {row['tokens']:,} | {row['nats']:.3f} | {shares} | {row['mean_depth']:.2f} |")
+            back = " | ".join(f"{share:.3f}" for share in row["distance_shares"].values())
+            cells = f"{row['tokens']:,} | {row['nats']:.3f} | {shares} | {row['mean_depth']:.2f} | {back}"
+            lines.append(f"| {name} | {cells} |")
     rises = " | ".join(f"{worth[depth]['value']:+.4f}" for depth in depths)
-    lines += [f"| bits per {result['unit']} more without it | | | {rises} | |", ""]
+    lines += [f"| bits per {result['unit']} more without it | | | {rises} |{' |' * (1 + len(distances))}", ""]
     whole, copies = worth["all"], result["copying"]
     correlations = "; ".join(
         f"{name} {figure['value']:+.3f} ({figure['low']:+.3f} to {figure['high']:+.3f})"
         for name, figure in result["cost_and_depth"].items()
         if figure["value"] is not None
     )
-    back = ", ".join(f"{name} frames {share:.0%}" for name, share in result["distances"].items())
-    lines += [
+    lines.append(
         f"- Without the whole shortcut: {whole['value']:+.4f} bits per {result['unit']} "
-        f"({whole['low']:+.4f} to {whole['high']:+.4f} over passages).",
-        f"- Rank correlation of what a token costs and how deep is read for it: {correlations}.",
-    ]
+        f"({whole['low']:+.4f} to {whole['high']:+.4f} over passages)."
+    )
+    if correlations:
+        lines.append(f"- Rank correlation of what a token costs and how deep is read for it: {correlations}.")
     # A frame of ten codes comes but once.
     if copies["tokens"]:
         lines.append(
             f"- On frames equal to the one to come: {copies['attention']:.1%} of the attention; of the frames in view "
             f"{copies['chance']:.1%} are ({copies['tokens']:,} tokens that have one)."
         )
-    lines.append(f"- How far back: {back}.")
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from adaptgen.errors import CheckpointError, InputFileError, UsageError
 __all__ = ["inspect_"]
 
 DEFAULT_TOKENS = 640
+SUFFIXES = (".png", ".html", ".json")
 
 
 def inspect_(
@@ -23,7 +24,8 @@ def inspect_(
     ] = None,
     tokens: Annotated[int, typer.Option(help="How many tokens, from the file's beginning.")] = DEFAULT_TOKENS,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Name of the results; FILE.attention here if not given.")
+        Path | None,
+        typer.Option("--output", "-o", help="Of the results, with or without .png; FILE.attention here if not given."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the averages as JSON.")] = False,
@@ -37,12 +39,15 @@ def inspect_(
     if tokens < 2:
         raise UsageError(f"--tokens is {tokens}", "Give a whole number from 2 up")
     stem = output or Path(f"{file.stem}.attention")
-    paths = {suffix: stem.with_name(stem.name + suffix) for suffix in (".png", ".html", ".json")}
+    if stem.suffix in SUFFIXES:
+        stem = stem.with_suffix("")
+    paths = {suffix: stem.with_name(stem.name + suffix) for suffix in SUFFIXES}
     refuse_existing(paths.values(), force=force)
 
     from adaptgen import domains
     from adaptgen.checkpoint import load_checkpoint
-    from adaptgen.inspection import inspect_document
+    from adaptgen.inspection import depth_name, inspect_document
+    from adaptgen.model import DISTANCES
 
     domain = domains.for_file(file)
     loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
@@ -61,23 +66,30 @@ def inspect_(
     if as_json:
         print_json({"files": [str(path) for path in paths.values()], "averages": averages})
         return
-    _print(averages)
+    depths = found.map.depths
+    headings = {"distance_shares": [f"{name} back" for name in DISTANCES]}
+    if len(depths) > 1:
+        headings = {"depth_shares": [*map(depth_name, depths), "mean depth"], **headings}
+    _print(averages, headings)
+    if len(depths) == 1 and domain.twins:
+        only = depth_name(depths[0])
+        say(f"{loaded.name} reads one layer, the {only}. One that reads all: --checkpoint {domain.twins[-1]}")
     say(f"Written: {', '.join(str(path) for path in paths.values())}")
 
 
-def _print(averages: dict[str, dict[str, dict[str, Any]]]) -> None:
+def _print(averages: dict[str, dict[str, dict[str, Any]]], headings: dict[str, list[str]]) -> None:
+    """A table for each kind of share that is headed, a row for each group of tokens."""
     from rich.table import Table
     from rich.text import Text
 
-    depths = averages["all"]["all tokens"]["depth_shares"]
-    table = Table("", box=None)
-    for heading in ("tokens", "nats", *("embedding" if depth == "0" else f"block {depth}" for depth in depths)):
-        table.add_column(heading, justify="right")
-    table.add_column("mean depth", justify="right")
-    for group in averages.values():
-        for name, row in group.items():
-            shares = [f"{share:.3f}" for share in row["depth_shares"].values()]
-            cells = (f"{row['tokens']:,}", f"{row['nats']:.3f}", *shares, f"{row['mean_depth']:.2f}")
-            table.add_row(Text(name), *cells)
-        table.add_section()
-    new_console().print(table)
+    for kind, names in headings.items():
+        table = Table("", box=None)
+        for heading in ("tokens", "nats", *names):
+            table.add_column(heading, justify="right")
+        for group in averages.values():
+            for name, row in group.items():
+                shares = [*row[kind].values(), *([row["mean_depth"]] if kind == "depth_shares" else [])]
+                cells = (f"{row['tokens']:,}", f"{row['nats']:.3f}", *(f"{share:.3f}" for share in shares))
+                table.add_row(Text(name), *cells)
+            table.add_section()
+        new_console().print(table)

@@ -11,9 +11,12 @@ from torch import Tensor
 from adaptgen.model.cache import KeyValueStore
 from adaptgen.model.transformer import Shortcut, Transformer, band_mask
 
-__all__ = ["AttentionMap", "map_attention"]
+__all__ = ["DISTANCES", "AttentionMap", "map_attention"]
 
 PIECE_FRAMES = 256
+DISTANCES = ("0", "1 to 7", "8 to 63", "64 or more")
+"""Classes of how many frames a frame lies before the newest that the query sees."""
+LAST_OF_CLASS = (0, 7, 63)
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,20 @@ class AttentionMap:
 
     Attributes:
         depths: which layers it reads; 0 is the embedding, i the output of block i.
-        shares: float `[T, N]`, the attention that falls on each depth; rows sum to one.
+        depth_shares: float `[T, N]`, the attention that falls on each depth; rows sum to one.
+        distance_shares: float `[T, 4]`, the attention that falls on the frames of each class of `DISTANCES`; rows sum
+            to one.
         link_frames, link_depths, link_weights: `[T, R]`, the R frames with most attention, the depth that has most
             of it there, and how much the frame has over all depths. A frame that is not there is -1.
         nats: float `[T]`, what each frame cost, over all streams.
 
-    Row t is of the query at t - 1, which predicts frame t. Frame 0 is given, so row 0 is of nothing: shares and
-    nats are NaN.
+    Row t is of the query at t - 1, which predicts frame t. Frame 0 is given, so row 0 is of nothing: both kinds of
+    shares and nats are NaN.
     """
 
     depths: tuple[int, ...]
-    shares: np.ndarray
+    depth_shares: np.ndarray
+    distance_shares: np.ndarray
     link_frames: np.ndarray
     link_depths: np.ndarray
     link_weights: np.ndarray
@@ -46,7 +52,7 @@ def map_attention(model: Transformer, tokens: np.ndarray, *, num_links: int = 5)
     assert shortcut is not None, "a plain model has no shortcut to look at"
     frames = torch.from_numpy(np.asarray(tokens, dtype=np.int64))[None]
     length, num_depths = frames.shape[2], len(shortcut.depths)
-    shares = np.full((length, num_depths), np.nan)
+    depth_shares, distance_shares = (np.full((length, count), np.nan) for count in (num_depths, len(DISTANCES)))
     link_frames, link_depths = (np.full((length, num_links), -1) for _ in range(2))
     link_weights, nats = np.zeros((length, num_links)), np.full(length, np.nan)
     cache = model.new_cache(1)
@@ -63,17 +69,26 @@ def map_attention(model: Transformer, tokens: np.ndarray, *, num_links: int = 5)
             rows = slice(start + 1, stop + 1)
             nats[rows] = -costs.sum(dim=(0, 1)).numpy()
             weights = seen.pop()
-            shares[rows] = weights.sum(dim=1).numpy()
-            top = weights.sum(dim=2).topk(min(num_links, weights.shape[1]), dim=1)
+            depth_shares[rows] = weights.sum(dim=1).numpy()
+            attention, first_frame = weights.sum(dim=2), stop - weights.shape[1]
+            distance_shares[rows] = _by_distance(attention).numpy()
+            top = attention.topk(min(num_links, weights.shape[1]), dim=1)
             deepest = weights.gather(1, top.indices.unsqueeze(2).expand(-1, -1, num_depths)).argmax(dim=2)
             is_there, count = top.values > 0, top.indices.shape[1]
-            first_frame = stop - weights.shape[1]
             link_frames[rows, :count] = (top.indices + first_frame).where(is_there, -1).numpy()
             link_depths[rows, :count] = torch.tensor(shortcut.depths)[deepest].where(is_there, -1).numpy()
             link_weights[rows, :count] = top.values.numpy()
     finally:
         hook.remove()
-    return AttentionMap(shortcut.depths, shares, link_frames, link_depths, link_weights, nats)
+    return AttentionMap(shortcut.depths, depth_shares, distance_shares, link_frames, link_depths, link_weights, nats)
+
+
+def _by_distance(attention: Tensor) -> Tensor:
+    """`[T, S]`, of queries of which the last stands at frame S - 1, summed over the classes of `DISTANCES`."""
+    num_queries, num_frames = attention.shape
+    back = torch.arange(num_frames - num_queries, num_frames)[:, None] - torch.arange(num_frames)
+    classes = torch.bucketize(back, torch.tensor(LAST_OF_CLASS))
+    return attention.new_zeros(num_queries, len(DISTANCES)).scatter_add(1, classes, attention)
 
 
 def _weights(

@@ -43,6 +43,7 @@ def test_a_song_gives_a_picture_a_page_and_figures_that_agree(adaptgen_here: Run
     assert "links" not in tokens[0]
     for index, token in enumerate(tokens[1:], start=1):
         assert sum(token["depth_shares"]) == pytest.approx(1, abs=1e-3)
+        assert sum(token["distance_shares"]) == pytest.approx(1, abs=1e-3)
         assert all(0 <= link["token"] < index and link["depth"] in (0, 1) for link in token["links"])
         assert ("height" in token) == (token["kind"] in ("Pitch", "PitchDrum"))
     averages = content["averages"]
@@ -56,6 +57,19 @@ def test_a_song_gives_a_picture_a_page_and_figures_that_agree(adaptgen_here: Run
     embedded = re.search(r"const data = (\{.*\});\n", page)
     assert json.loads(embedded.group(1))["tokens"] == tokens
     assert "http" not in page.replace("http://www.w3.org/2000/svg", ""), "the page needs nothing else"
+
+
+def test_a_model_that_reads_one_layer_shows_how_far_back(adaptgen_here: Run, tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(tmp_path / "mine", domain_name="music", shortcut=ShortcutConfig(depths=(0,)))
+    code, out, err = adaptgen_here("inspect", SONG, "--checkpoint", checkpoint, "--tokens", 60, "-o", "found.png")
+    assert code == 0, err
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "found.png", "found.html", "found.json"}
+    assert "64 or more" in out
+    assert "mean depth" not in out, "it would be 0 everywhere"
+    assert "music-twin-shortcut" in out
+    averages = json.loads((tmp_path / "found.json").read_text())["averages"]
+    far = averages["all"]["all tokens"]["distance_shares"]
+    assert far["0"] > far["64 or more"] == 0, "of 60 tokens none has a frame so far back"
 
 
 def test_a_text_that_looks_like_a_page_harms_no_page(adaptgen_here: Run, tmp_path: Path) -> None:
