@@ -26,8 +26,9 @@ from safetensors.torch import save_file
 from adaptgen import domains
 from adaptgen.config import ModelConfig
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import CheckpointError, UsageError
+from adaptgen.errors import CheckpointError, RecipeError, UsageError
 from adaptgen.model import Transformer
+from adaptgen.paths import user_path
 from adaptgen.sampling import Sampling
 from adaptgen.shipped import shipped_folder
 
@@ -72,7 +73,7 @@ def find_checkpoint(name: str) -> Path:
     Raises:
         CheckpointError: there is none of either.
     """
-    path = Path(name)
+    path = user_path(name)
     if (path / CONFIG).is_file():
         return path
     if name in shipped():
@@ -139,7 +140,7 @@ def _load_parts(name: str, domain: Domain | None) -> _Parts:
         model_config = ModelConfig.model_validate(config["model"])
         sampling = Sampling(**config["sampling"])
         options, fingerprint = dict(config["tokenizer"]), config["tokenizer_fingerprint"]
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, UsageError, RecipeError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again") from None
     if domain is not None and own_domain is not domain:
         raise CheckpointError(
@@ -177,6 +178,10 @@ def load_weights(
         path: of the file.
         prefix: which of its tensors, and what is before their names.
         place: called with a tensor and, as `like`, the model's own; makes the one fit to be copied into the other.
+
+    Raises:
+        CheckpointError: the file cannot be read, or a tensor is missing, unknown, of another shape or not finite;
+            the model is then as it was.
     """
     expected = model.state_dict()
     try:

@@ -231,7 +231,7 @@ class TrainingConfig(Settings):
     beta2: float = Field(default=0.95, gt=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     validate_every: int = Field(default=100, ge=1)
     validation_batches: int = Field(default=16, ge=1)
     """Of each source."""
@@ -294,10 +294,11 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "See `adaptgen recipes ls`") from None
     except UnicodeDecodeError:
         raise RecipeError(f"{path} is not a text file", "A recipe is a YAML file in UTF-8") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # The second is of what looks like a date and is none.
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or "syntax error"
+        reason = getattr(error, "problem", None) or (str(error) if isinstance(error, ValueError) else "syntax error")
         raise RecipeError(f"{path} is not valid YAML{place}: {reason}", "Mend that line") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no settings", "A recipe is a YAML mapping; see `adaptgen recipes cat music`")
@@ -315,7 +316,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override!r} has no '='", "Write --set training.max_steps=500")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise RecipeError(f"--set {override!r}: the value is not valid YAML", "Quote it") from None
     keys = key_path.split(".")
     node: Any = content

@@ -11,21 +11,26 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
+from adaptgen import __version__
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.domains.base import Domain, Tokenizer
 from adaptgen.errors import AdaptgenError, InputFileError, OutputFileError
+from adaptgen.paths import user_path
 
 __all__ = [
     "SPLITS",
@@ -39,11 +44,14 @@ __all__ = [
 ]
 
 SPLITS = ("train", "validation", "test")
-SHARD_VERSION = 1
+SHARD_VERSION = 2
 FILES_PER_TASK = 8
 
 Skipped = tuple[str, str]
 """A file that could not be used, by its path below the source's folder, and why."""
+
+ReadTask = tuple[Domain, Tokenizer, list[Path], bool]
+"""What `_read_files` takes."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +77,33 @@ class Shard:
 
 
 def cache_folder() -> Path:
-    """Where shards are kept: $ADAPTGEN_CACHE, else $XDG_CACHE_HOME/adaptgen, else ~/.cache/adaptgen."""
+    """Where shards are kept: $ADAPTGEN_CACHE, else $XDG_CACHE_HOME/adaptgen, else ~/.cache/adaptgen.
+
+    Raises:
+        InputFileError: there is no home folder either.
+    """
     if own := os.environ.get("ADAPTGEN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptgen"
+        return user_path(own)
+    return user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "adaptgen"
 
 
-def find_files(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Every file below a folder that has one of the suffixes, sorted; hidden ones are left out. A file is itself."""
+def find_files(
+    folder: Path, suffixes: Sequence[str], *, on_unreadable: Callable[[Path], None] = lambda folder: None
+) -> list[Path]:
+    """Every file below a folder that has one of the suffixes, sorted; hidden ones are left out. A file is itself.
+
+    Links to folders are followed, into each folder once. `on_unreadable` is called with a folder that may not be read.
+    """
     if folder.is_file():
         return [folder] if folder.name.lower().endswith(tuple(suffixes)) else []
-    found = []
-    for parent, folders, names in os.walk(folder):
+    found, entered = [], set()
+    walk = os.walk(folder, onerror=lambda error: on_unreadable(Path(error.filename)), followlinks=True)
+    for parent, folders, names in walk:
+        place = Path(parent).stat()
+        if (place.st_dev, place.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((place.st_dev, place.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [
             Path(parent) / name
@@ -167,7 +190,8 @@ def prepare(
         raise InputFileError(f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data")
     # Names count as well as content: they decide, for one, which files get training variants.
     names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
-    made_from = [SHARD_VERSION, domain.name, tokenizer.fingerprint, names]
+    # So does the program's version: a file that it could not read may be read by the next.
+    made_from = [SHARD_VERSION, __version__, domain.name, tokenizer.fingerprint, names]
     shares = (config.validation_share, config.test_share) if is_file else None
     made_from += [shares] if is_file else []
     key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
@@ -201,11 +225,13 @@ def prepare(
             shards[split] = Shard(np.memmap(path, np.uint16, "r", shape=shape), info["offsets"])
     skipped = [tuple(item) for item in json.loads(skipped_file.read_text())]
     taken = {path for files in splits.values() for path, _ in files}
+    closed: list[Path] = []
     skipped += [
         (path.relative_to(folder).as_posix(), "lies beside the splits, in none of them")
-        for path in find_files(folder, domain.suffixes)
+        for path in find_files(folder, domain.suffixes, on_unreadable=closed.append)
         if path not in taken
     ]
+    skipped += [(path.relative_to(folder).as_posix(), "is a folder that may not be read") for path in closed]
     if "train" not in shards:
         reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
         raise InputFileError(f"{folder} has no file that can be trained on{reason}", "Give another folder with --data")
@@ -243,20 +269,28 @@ def _tokenize(
     total, done = sum(len(files) for files in splits.values()), 0
     documents: dict[str, list[np.ndarray]] = {split: [] for split in splits}
     skipped: list[Skipped] = []
-    workers = min(num_workers or os.cpu_count() or 1, max(1, total // FILES_PER_TASK))
-    with _interruptible_pool(workers) as pool:
-        for split, files in splits.items():
-            every = [path for path, _ in files]
-            is_training = may_vary and split == "train"
-            for paths, results in _read_in_parallel(pool, domain, tokenizer, every, is_training=is_training):
-                for path, result in zip(paths, results, strict=True):
-                    if isinstance(result, str):
-                        skipped.append((path.relative_to(folder).as_posix(), result))
-                    else:
-                        documents[split] += result
-                done += len(paths)
-                on_progress(done, total)
+    owners, tasks = [], []
+    for split, files in splits.items():
+        for start in range(0, len(files), FILES_PER_TASK):
+            paths = [path for path, _ in files[start : start + FILES_PER_TASK]]
+            owners.append((split, paths))
+            tasks.append((domain, tokenizer, paths, may_vary and split == "train"))
+    workers = min(num_workers or _num_cpus(), max(1, total // FILES_PER_TASK))
+    with closing(_read_in_parallel(tasks, workers)) as found:
+        for (split, paths), results in zip(owners, found, strict=True):
+            for path, result in zip(paths, results, strict=True):
+                if isinstance(result, str):
+                    skipped.append((path.relative_to(folder).as_posix(), result))
+                else:
+                    documents[split] += result
+            done += len(paths)
+            on_progress(done, total)
     return documents, skipped
+
+
+def _num_cpus() -> int:
+    """As many as this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hold_out(documents: list[np.ndarray], shares: tuple[float, float], *, begin: int) -> dict[str, list[np.ndarray]]:
@@ -278,48 +312,88 @@ def _hold_out(documents: list[np.ndarray], shares: tuple[float, float], *, begin
 def _write_shards(
     target: Path, documents: dict[str, list[np.ndarray]], skipped: list[Skipped], *, fingerprint: str
 ) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for split, parts in documents.items():
-        if parts:
-            partial = target / f"{split}.bin.partial"
-            np.concatenate(parts, axis=1).tofile(partial)
-            partial.replace(target / f"{split}.bin")
-        offsets = [0, *accumulate(part.shape[1] for part in parts)]
-        _write_json(target / f"{split}.json", {"offsets": offsets, "tokenizer": fingerprint})
-    _write_json(target / "skipped.json", skipped)
-
-
-def _read_in_parallel(
-    pool: ProcessPoolExecutor | None, domain: Domain, tokenizer: Tokenizer, paths: list[Path], *, is_training: bool
-) -> Iterator[tuple[list[Path], list[list[np.ndarray] | str]]]:
-    """Documents of some files at a time, in order, with the files."""
-    tasks = [paths[start : start + FILES_PER_TASK] for start in range(0, len(paths), FILES_PER_TASK)]
-    if pool is None:
-        yield from ((task, _read_files(domain, tokenizer, task, is_training)) for task in tasks)
-        return
-    with _ignored_interrupts():
-        futures = [pool.submit(_read_files, domain, tokenizer, task, is_training) for task in tasks]
-    for task, future in zip(tasks, futures, strict=True):
+    """All files at one go; another process that does the same may come first."""
+    partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    try:
+        for split, parts in documents.items():
+            if parts:
+                np.concatenate(parts, axis=1).tofile(partial / f"{split}.bin")
+            offsets = [0, *accumulate(part.shape[1] for part in parts)]
+            (partial / f"{split}.json").write_text(json.dumps({"offsets": offsets, "tokenizer": fingerprint}))
+        (partial / "skipped.json").write_text(json.dumps(skipped))
         try:
-            yield task, future.result()
+            partial.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_in_parallel(tasks: Sequence[ReadTask], num_workers: int) -> Generator[list[list[np.ndarray] | str]]:
+    """What `_read_files` finds for each task, in order."""
+    if num_workers == 1:
+        # This process starts sooner than another.
+        yield from (_read_files(*task) for task in tasks)
+        return
+    done = 0
+    with _worker_pool(num_workers) as pool:
+        with _ignored_interrupts():
+            futures = [pool.submit(_read_files, *task) for task in tasks]
+        try:
+            for future in futures:
+                yield future.result()
+                done += 1
         except BrokenProcessPool:
-            raise InputFileError(
-                f"one of the files from {task[0]} to {task[-1]} ended the process that read it", "Remove it"
-            ) from None
+            pass
+    yield from (_read_singly(*task) for task in tasks[done:])
+
+
+def _read_singly(
+    domain: Domain, tokenizer: Tokenizer, paths: list[Path], is_training: bool
+) -> list[list[np.ndarray] | str]:
+    """What `_read_files` finds, where a file may end the process that reads it."""
+    results: list[list[np.ndarray] | str] = []
+    while len(results) < len(paths):
+        with _worker_pool(1) as pool:
+            try:
+                for path in paths[len(results) :]:
+                    with _ignored_interrupts():
+                        future = pool.submit(_read_files, domain, tokenizer, [path], is_training)
+                    results += future.result()
+            except BrokenProcessPool:
+                results.append("ends the process that reads it, or took more memory than there is")
+    return results
 
 
 @contextmanager
-def _interruptible_pool(num_workers: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Worker processes that do not finish all their work first when this process is interrupted; None for one,
-    since this process starts sooner than another."""
-    if num_workers == 1:
-        yield None
-        return
-    pool = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
+def _worker_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes that end at once when this process is interrupted or ends."""
+    context = multiprocessing.get_context("spawn")
+    watched, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with, initargs=(watched,))
     try:
         yield pool
+    except BaseException:
+        held.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        held.close()
+        watched.close()
+
+
+def _end_with(watched: Connection) -> None:
+    """Let this process end when the other end of a pipe is closed, by whatever cause."""
+
+    def watch() -> None:
+        try:
+            watched.recv_bytes()
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -333,12 +407,6 @@ def _ignored_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _write_json(path: Path, content: object) -> None:
-    partial = path.with_suffix(".json.partial")
-    partial.write_text(json.dumps(content))
-    partial.replace(path)
 
 
 class BatchSampler:

@@ -192,6 +192,7 @@ def _ratio_of_sums(numerators: np.ndarray, denominators: np.ndarray, *, seed: in
     at_once = max(1, min(RESAMPLES_AT_ONCE, NUMBERS_AT_ONCE // count))
     for start in range(0, NUM_RESAMPLES, at_once):
         drawn = rng.integers(count, size=(min(at_once, NUM_RESAMPLES - start), count))
-        ratios.append(numerators[drawn].sum(axis=1) / np.maximum(1, denominators[drawn].sum(axis=1)))
+        totals = denominators[drawn].sum(axis=1)
+        ratios.append(numerators[drawn].sum(axis=1)[totals > 0] / totals[totals > 0])
     low, high = np.quantile(np.concatenate(ratios), [0.025, 0.975])
     return Estimate(value=value, low=float(low), high=float(high))

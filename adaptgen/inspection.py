@@ -109,7 +109,7 @@ class Inspection:
         height = 1.6 * (1 + len(stacks))
         figure = Figure(figsize=(16, height * num_rows + 0.6), layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
         grid = figure.subplots(num_rows * (1 + len(stacks)), 1, squeeze=False).reshape(num_rows, -1)
         for row, (above, *below) in enumerate(grid):
             place = np.arange(row * TOKENS_PER_ROW, min(length, (row + 1) * TOKENS_PER_ROW))

@@ -20,7 +20,7 @@ class Sampling:
         temperature: divides the logits; 0 always takes the likeliest token.
         top_k: keep the k likeliest tokens.
         top_p: keep the smallest set of likeliest tokens that holds this probability (arXiv:1904.09751).
-        min_p: keep tokens at least this likely relative to the likeliest (arXiv:2407.01082).
+        min_p: keep tokens at least this likely relative to the likeliest (arXiv:2407.01082); 0 keeps all.
 
     Raises:
         UsageError: a value is out of its range or not a number.
@@ -36,9 +36,10 @@ class Sampling:
             raise UsageError(f"--temperature is {self.temperature}", "Give a number from 0 up, such as 1.0")
         if self.top_k is not None and self.top_k < 1:
             raise UsageError(f"--top-k is {self.top_k}", "Give a whole number from 1 up")
-        for name, value in (("--top-p", self.top_p), ("--min-p", self.min_p)):
-            if value is not None and not 0 < value <= 1:
-                raise UsageError(f"{name} is {value}", "Give a number above 0 and up to 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UsageError(f"--top-p is {self.top_p}", "Give a number above 0 and up to 1")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise UsageError(f"--min-p is {self.min_p}", "Give a number from 0 to 1")
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Probabilities float64 `[..., V]` to draw from, for `[..., V]` logits of which some may be -inf."""

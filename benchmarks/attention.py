@@ -23,13 +23,12 @@ import torch
 import typer
 from command import Threads, run_command, write_result
 from provenance import describe_run
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
-from adaptgen.cli.common import progress_bar
+from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.config import DataConfig
 from adaptgen.data import split_files
 from adaptgen.errors import CheckpointError, InputFileError
@@ -240,7 +239,7 @@ def _print(result: dict[str, Any]) -> None:
             table.add_row(name, f"{row['tokens']:,}", f"{row['nats']:.3f}", *shares, f"{row['mean_depth']:.2f}", *back)
     worth = [f"{result['worth'][depth]['value']:+.4f}" for depth in depths]
     table.add_row(f"bits per {result['unit']} without it", "", "", *worth)
-    console = Console()
+    console = new_console()
     console.print(table)
     console.print(f"without the whole shortcut: {result['worth']['all']['value']:+.4f} bits per {result['unit']}")
     for name, figure in result["cost_and_depth"].items():

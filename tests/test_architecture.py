@@ -17,6 +17,7 @@ LAYERS = {
     "adaptgen": 0,
     "adaptgen.errors": 0,
     "adaptgen.palette": 0,
+    "adaptgen.paths": 1,
     "adaptgen.config": 1,
     "adaptgen.sampling": 1,
     "adaptgen.shipped": 1,

@@ -9,7 +9,7 @@ import yaml
 
 from adaptgen import domains
 from adaptgen.config import Recipe, load_recipe
-from adaptgen.errors import RecipeError
+from adaptgen.errors import InputFileError, RecipeError
 from adaptgen.shipped import find_recipe, find_shipped, recipe_names, shipped_folder
 from adaptgen.training.corpus import find_data_folder
 
@@ -68,6 +68,14 @@ def test_finds_shipped_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert find_shipped("") is None
 
 
+def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "songs").mkdir()
+    assert find_data_folder("~/songs") == (tmp_path / "songs").resolve()
+    with pytest.raises(InputFileError, match="~nobody-at-all/songs names a home folder that is not known here"):
+        find_data_folder("~nobody-at-all/songs")
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
@@ -89,6 +97,8 @@ def test_finds_shipped_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("init_from=music", "give either model or init_from, not both and not neither"),
         ("training.max_steps", "--set 'training.max_steps' has no '='. Write --set training.max_steps=500."),
         ("training.max_steps=[", "--set 'training.max_steps=[': the value is not valid YAML. Quote it."),
+        ("data.folder=2023-02-30", "--set 'data.folder=2023-02-30': the value is not valid YAML. Quote it."),
+        ("training.seed=20250131235959", "training.seed is 20250131235959: input should be less than 2147483648"),
         ("name.first=x", "--set 'name.first=x': name is a single value. Shorten the path."),
         ("data.sources.5.weight=2", "data.sources is a list of 1 and has no item '5'. Use an index from 0."),
     ],
@@ -123,6 +133,7 @@ def test_init_from_takes_the_place_of_the_model() -> None:
     [
         (b"name: [", "is not valid YAML in line 1"),
         (b"- a\n- b", "holds no settings"),
+        (b"name: 2023-02-30", "is not valid YAML: day is out of range for month"),
         (b"\xff\xfe\x00", "is not a text file"),
         (b"name: a", "key 'domain' is missing"),
     ],

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import gzip
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import odd_domains
 import pytest
+from odd_domains import prepare_odd
 
 from adaptgen import data, domains
 from adaptgen.config import DataConfig, SourceConfig
@@ -143,6 +153,89 @@ def test_says_that_the_cache_cannot_be_written(folder: Path, tmp_path: Path, mon
     monkeypatch.setenv("ADAPTGEN_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputFileError, match=r"Not a directory.*set ADAPTGEN_CACHE to another folder"):
         prepare_all(folder)
+
+
+def test_two_that_make_the_same_shards_at_once_both_have_them(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, both = data._write_shards, threading.Barrier(2, timeout=60)
+    monkeypatch.setattr(data, "_write_shards", lambda *args, **kwargs: both.wait() * 0 or original(*args, **kwargs))
+    with ThreadPoolExecutor(2) as pool:
+        (one, _), (other, _) = pool.map(prepare_all, [folder, folder])
+    assert np.array_equal(one["train"].tokens, other["train"].tokens)
+    assert len(list(cache.iterdir())) == 1, "and leave nothing else"
+
+
+def test_what_a_version_could_not_read_the_next_one_tries_again(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(type(MUSIC), "read_documents", lambda *args, **kwargs: 1 / 0)
+        patch.setattr(data, "__version__", "before")
+        with pytest.raises(InputFileError, match="ZeroDivisionError"):
+            prepare_all(folder)
+    assert len(prepare_all(folder)[1]) == 1
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    target, elsewhere = tmp_path / "files", tmp_path / "elsewhere"
+    for path in (target / "song.mid", elsewhere / "tune.mid"):
+        path.parent.mkdir()
+        path.write_bytes(b"")
+    (target / "link").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(target)
+    found = [path.relative_to(target).as_posix() for path in find_files(target, (".mid",))]
+    assert found == ["song.mid", "link/tune.mid"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(folder: Path, cache: Path) -> None:
+    closed = folder / "closed"
+    closed.mkdir(mode=0)
+    try:
+        if os.access(closed, os.R_OK):
+            pytest.skip("this user may read everything")
+        assert ("closed", "is a folder that may not be read") in prepare_all(folder)[1]
+    finally:
+        closed.chmod(0o755)
+
+
+def test_a_file_that_ends_its_reader_is_skipped_alone(tmp_path: Path, cache: Path) -> None:
+    for index in range(16):
+        (tmp_path / f"song{index:02}.mid").write_bytes((CORPUS / "ode_to_joy.mid").read_bytes())
+    (tmp_path / "song99_deadly.mid").write_bytes(b"")
+    shards, skipped = prepare_odd(tmp_path)
+    assert skipped == [("song99_deadly.mid", "ends the process that reads it, or took more memory than there is")]
+    assert shards["train"].num_documents >= 16
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_readers_end_with_the_process_that_started_them(tmp_path: Path, cache: Path, how: signal.Signals) -> None:
+    for index in range(16):
+        (tmp_path / f"slow{index}.mid").write_bytes((CORPUS / "ode_to_joy.mid").read_bytes())
+    process = subprocess.Popen([sys.executable, odd_domains.__file__, tmp_path], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("slow*.*[0-9]"))) == 2)
+        readers = [int(path.suffix[1:]) for path in tmp_path.glob("slow*.*[0-9]")]
+        process.send_signal(how)
+        assert process.wait(timeout=30) != 0
+        wait_until(lambda: not any(map(is_running, readers)))
+    finally:
+        process.kill()
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.1)
+
+
+def is_running(process_id: int) -> bool:
+    """Whether there is such a process, other than one whose parent has yet to take notice of its end."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def shard(first: int, length: int) -> Shard:

@@ -77,6 +77,11 @@ def test_a_huge_temperature_makes_all_that_is_left_alike() -> None:
     assert Sampling(temperature=1e300).probabilities(logits).tolist() == pytest.approx([0, 0.5, 0.5])
 
 
+def test_min_p_0_keeps_all() -> None:
+    logits = np.array([0.0, -30.0, 2.0])
+    assert np.array_equal(Sampling(min_p=0).probabilities(logits), Sampling().probabilities(logits))
+
+
 def test_min_p_1_keeps_ties_for_the_first_place() -> None:
     assert Sampling(min_p=1).probabilities(np.array([1.0, 2.0, 2.0])).tolist() == pytest.approx([0, 0.5, 0.5])
 
@@ -98,7 +103,7 @@ def test_top_k_beyond_the_vocabulary_filters_nothing(top_k: int) -> None:
         ({"top_p": 0.0}, "--top-p is 0.0. Give a number above 0 and up to 1."),
         ({"top_p": 1.01}, "--top-p is 1.01."),
         ({"top_p": math.nan}, "--top-p is nan."),
-        ({"min_p": -1.0}, "--min-p is -1.0. Give a number above 0 and up to 1."),
+        ({"min_p": -1.0}, "--min-p is -1.0. Give a number from 0 to 1."),
         ({"min_p": math.inf}, "--min-p is inf."),
         ({"min_p": math.nan}, "--min-p is nan."),
     ],

@@ -56,7 +56,9 @@ def continue_(
     temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 bolder.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the K likeliest tokens only.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens that hold this share.")] = None,
-    min_p: Annotated[float | None, typer.Option(help="Drop tokens this much less likely than the likeliest.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Drop tokens this much less likely than the likeliest; 0 drops none.")
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A shipped name or a folder, such as runs/mine/best.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,

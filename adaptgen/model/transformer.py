@@ -57,7 +57,7 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin).to(x.dtype)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def band_mask(num_queries: int, num_keys: int, num_depths: int, window: int, device: torch.device) -> Tensor | None:
     """Additive mask `[T, S * N]`: the T queries are the last of S frames, each sees `window` frames, its own last.
 
@@ -113,23 +113,26 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: ModelConfig, *, is_first: bool) -> None:
         super().__init__()
-        mixes = config.depth_mixing == "value_residual" and not is_first
-        self.value_weights = nn.Parameter(torch.tensor([0.5, 0.5])) if mixes else None
+        has_residuals = config.depth_mixing == "value_residual"
+        self.leaves_values = has_residuals and is_first
+        self.value_weights = nn.Parameter(torch.tensor([0.5, 0.5])) if has_residuals and not is_first else None
         self.num_heads, self.window = config.num_heads, config.attention_window
         self.qkv = nn.Linear(config.model_dim, 3 * config.model_dim, bias=False)
         self.out = nn.Linear(config.model_dim, config.model_dim, bias=False)
 
     def forward(
-        self, x: Tensor, rotary: tuple[Tensor, Tensor], store: KeyValueStore | None, values_seen: list[Tensor]
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], store: KeyValueStore | None, first_values: list[Tensor]
     ) -> Tensor:
-        """`values_seen` are the values of the layers before this one, which adds its own."""
+        """`first_values` is where the first layer leaves its values, if later ones mix them into theirs."""
         batch, length, width = x.shape
         qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1)
         query, key = rotate(qkv[:, :, :2], rotary).permute(2, 0, 3, 1, 4)
         value = qkv[:, :, 2].transpose(1, 2)
-        values_seen.append(value)
+        # With recomputed activations the first layer runs again in the backward pass.
+        if self.leaves_values and not first_values:
+            first_values.append(value)
         if self.value_weights is not None:
-            value = self.value_weights[0] * values_seen[0] + self.value_weights[1] * value
+            value = self.value_weights[0] * first_values[0] + self.value_weights[1] * value
         keys, values = key.unsqueeze(3), value.unsqueeze(3)
         if store is not None:
             keys, values = store.append(keys, values)
@@ -180,7 +183,7 @@ class Shortcut(nn.Module):
             stacked = self.key_value(stacked)
         key, value = stacked.split(width, dim=-1)
         heads = (self.num_heads, -1)
-        keys = rotate((key + self.key_bias).unflatten(-1, heads), rotary).permute(0, 3, 1, 2, 4)
+        keys = rotate((key + self.key_bias.to(key.dtype)).unflatten(-1, heads), rotary).permute(0, 3, 1, 2, 4)
         values = value.unflatten(-1, heads).permute(0, 3, 1, 2, 4)
         if store is not None:
             keys, values = store.append(keys, values)
@@ -217,11 +220,11 @@ class Seen:
 
     Attributes:
         layers: the embedding and the output of each block, `[B, T, C]`.
-        values: of each self-attention, `[B, H, T, D]`.
+        first_values: of the first self-attention, `[B, H, T, D]`; empty where nobody mixes them into others.
     """
 
     layers: list[Tensor]
-    values: list[Tensor] = field(default_factory=list)
+    first_values: list[Tensor] = field(default_factory=list)
 
 
 class Block(nn.Module):
@@ -247,7 +250,7 @@ class Block(nn.Module):
         """One block's step on the residual stream `[B, T, C]`."""
         store = None if cache is None else cache.blocks[depth]
         if self.attention is not None:
-            x = x + self.dropout(self.attention(self.attention_norm(x), rotary, store, seen.values))
+            x = x + self.dropout(self.attention(self.attention_norm(x), rotary, store, seen.first_values))
         if self.shortcut is not None:
             shortcut_store = None if cache is None else cache.shortcut
             x = x + self.dropout(self.shortcut(self.shortcut_norm(x), seen.layers, rotary, shortcut_store))
@@ -259,7 +262,7 @@ class Block(nn.Module):
         """The same with attention residuals: both branches read `outputs` and add theirs."""
         store = None if cache is None else cache.blocks[depth]
         x = outputs[-1] if self.attention_residual is None else self.attention_residual(outputs)
-        outputs.append(self.dropout(self.attention(self.attention_norm(x), rotary, store, seen.values)))
+        outputs.append(self.dropout(self.attention(self.attention_norm(x), rotary, store, seen.first_values)))
         x = self.mlp_residual(outputs)
         outputs.append(self.dropout(self.mlp(self.mlp_norm(x))))
 

@@ -11,6 +11,7 @@ from adaptgen.config import Recipe
 from adaptgen.data import Shard, find_files, prepare, split_files
 from adaptgen.domains.base import Domain, Tokenizer
 from adaptgen.errors import InputFileError
+from adaptgen.paths import user_path
 from adaptgen.shipped import find_shipped
 
 __all__ = ["Corpus", "find_data_folder", "fit_tokenizer", "read_corpus"]
@@ -31,8 +32,8 @@ class Corpus:
     num_files: int
 
     def num_tokens(self, split: str) -> int:
-        """Frames in all documents of a split."""
-        return sum(source[split].offsets[-1] for source in self.shards if split in source)
+        """Tokens of all streams in all documents of a split."""
+        return sum(source[split].tokens.size for source in self.shards if split in source)
 
     @property
     def fingerprint(self) -> str:
@@ -53,7 +54,7 @@ def find_data_folder(folder: str | None) -> Path:
     """
     if folder is None:
         raise InputFileError("the recipe's data have not been fetched", "Run `adaptgen train` with it, or give --data")
-    path = Path(folder).expanduser()
+    path = user_path(folder)
     found = path if path.exists() else find_shipped(folder)
     if found is None:
         raise InputFileError(f"there is no folder {folder}", "Give one with --data")
@@ -104,7 +105,7 @@ def read_corpus(
         skipped += [((Path(source.path) / name).as_posix(), reason) for name, reason in bad]
         num_files += len(find_files(root / source.path, domain.suffixes))
     corpus = Corpus(shards, skipped, num_files)
-    tokens, needed = corpus.num_tokens("train"), recipe.training.seq_len + 1
+    tokens, needed = corpus.num_tokens("train"), (recipe.training.seq_len + 1) * len(tokenizer.vocab_sizes)
     if tokens < needed:
         raise InputFileError(
             f"{root} has {tokens:,} tokens to train on, fewer than the {needed:,} of one training sequence",

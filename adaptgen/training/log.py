@@ -85,7 +85,8 @@ class RunLog:
         losses = _running_mean([record["loss"] for record in self.records if "loss" in record])
         figure = Figure(figsize=(8, 5), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.add_subplot(xlabel="step", ylabel="nats per token", title=f"Loss of {self.folder.name}")
+        axes = figure.add_subplot(xlabel="step", ylabel="nats per token")
+        axes.set_title(f"Loss of {self.folder.name}", parse_math=False)
         axes.plot(steps, losses, label="train (running mean)", linewidth=1)
         validations = [record for record in self.records if "validation" in record]
         held_out = [(record["step"], record["validation"]["nats_per_token"]) for record in validations]

@@ -155,7 +155,7 @@ class Trainer:
             optimizer.step()
         self.model.zero_grad(set_to_none=True)
         self.step += 1
-        num_tokens = config.batch_size * config.seq_len
+        num_tokens = config.batch_size * config.seq_len * len(self.checkpoint.tokenizer.vocab_sizes)
         self.tokens_seen += num_tokens
         seconds = time.perf_counter() - started
         return {
@@ -207,7 +207,7 @@ class Trainer:
             nats, tokens, units = self.ranks.sum(nats, tokens, units)
             by_source[name] = {
                 "nats_per_token": nats / tokens,
-                f"bits_per_{tokenizer.unit_name}": nats / math.log(2) / max(1, units),
+                f"bits_per_{tokenizer.unit_name}": nats / math.log(2) / (units or 1),
             }
         losses = [source["nats_per_token"] for source in by_source.values()]
         return Validation(float(np.mean(losses)) if losses else None, by_source)
@@ -256,7 +256,7 @@ class Trainer:
         path = self.folder / "last" / STATE
         restore_folder(path.parent)
         if not path.is_file():
-            raise CheckpointError(f"{self.folder} has no run to resume", "Start one without --resume")
+            raise CheckpointError(f"{self.folder} has no run to resume", "Begin anew with --force")
         try:
             info = json.loads((self.folder / "last" / STATE_INFO).read_text())
             self.step, self.tokens_seen, self.best_loss = info["step"], info["tokens_seen"], info["best_loss"]
@@ -272,7 +272,7 @@ class Trainer:
                             if name in present
                         }
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{path.parent} is damaged: {error}", "Start again without --resume") from None
+            raise CheckpointError(f"{path.parent} is damaged: {error}", "Begin anew with --force") from None
         load_weights(self.model, path, prefix="model.", place=place)
 
 

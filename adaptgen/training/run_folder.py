@@ -43,17 +43,21 @@ def check_free(folder: Path, *, resume: bool, force: bool) -> None:
         restore_folder(folder / "last")
         restore_folder(folder / "best")
         if not (folder / "last").is_dir():
-            raise CheckpointError(f"{folder} has no run to resume", "Start one without --resume")
-    elif not force and folder.is_dir() and any(folder.iterdir()):
-        raise OutputFileError(
-            f"{folder} is not empty", "Use --resume to go on with its run, --force to begin anew, or -o elsewhere"
-        )
+            remedy = "Begin anew with --force" if _is_used(folder) else "Start one without --resume"
+            raise CheckpointError(f"{folder} has no run to resume", remedy)
+    elif not force and _is_used(folder):
+        can_resume = any((folder / name).is_dir() for name in ("last", "last.old"))
+        go_on = "--resume to go on with its run, " if can_resume else ""
+        raise OutputFileError(f"{folder} is not empty", f"Use {go_on}--force to begin anew, or -o elsewhere")
+
+
+def _is_used(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def clear(folder: Path) -> None:
-    """Remove an earlier run, and nothing that is not part of one."""
-    for name in WRITTEN:
-        path = folder / name
+    """Remove an earlier run, also what a killed one left half swapped, and nothing that is not part of one."""
+    for path in (folder / f"{name}{suffix}" for name in WRITTEN for suffix in (".old", ".partial", "")):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -66,7 +70,7 @@ def read_recipe(folder: Path) -> Recipe | None:
 
 
 def check_fits(folder: Path, recipe: Recipe, *, corpus_fingerprint: str) -> None:
-    """Check that going on with a run would be the same as never having stopped it.
+    """Check that going on with a run would be going on with the same model on the same batches.
 
     Raises:
         RecipeError: model, tokenizer, data or batches are others; names the key and both values.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -141,6 +142,22 @@ def test_recomputed_activations_give_the_same_gradients(mixing: str | None) -> N
         gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
     for name, gradient in gradients[0].items():
         assert torch.equal(gradients[1][name], gradient), name
+
+
+def test_recomputed_activations_are_not_kept() -> None:
+    shape = ModelConfig(num_layers=3, num_heads=2, model_dim=16, attention_window=8, shortcut=None)
+    model = Transformer(shape, (11,))
+    Ranks(torch.device("cpu")).spread(model, training_config(checkpoint_activations=True))
+    tokens = torch.arange(37)[None, None] % 11
+    loss = next_token_loss(model(tokens[:, :, :-1]), tokens[:, :, 1:])
+    size = 36 * 3 * 16 * 4
+    kept = [found for found in gc.get_objects() if type(found) is torch.Tensor and storage_size(found) == size]
+    assert not kept, "queries, keys and values of all layers in one"
+    loss.backward()
+
+
+def storage_size(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().nbytes()
 
 
 def training_config(**settings: Any) -> TrainingConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from adaptgen.config import load_recipe
 from adaptgen.errors import AdaptgenError, CheckpointError, OutputFileError, RecipeError
 from adaptgen.training import loop
+from adaptgen.training.run_folder import clear
 from adaptgen.training.session import Session
 
 
@@ -121,6 +123,26 @@ def test_nothing_to_resume(tiny_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no run to resume"):
         train(tiny_recipe, tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_killed_before_its_first_save_can_only_begin_anew(tiny_recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny_recipe, run, stop_after=1)
+    shutil.rmtree(run / "last")
+    with pytest.raises(CheckpointError, match=r"has no run to resume\. Begin anew with --force"):
+        train(tiny_recipe, run, resume=True)
+    with pytest.raises(OutputFileError, match=r"is not empty\. Use --force to begin anew"):
+        train(tiny_recipe, run)
+
+
+def test_to_begin_anew_takes_away_all_of_the_run_before(tiny_recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny_recipe, run, stop_after=1)
+    # As a process leaves it that is killed while it removes what it has replaced.
+    shutil.copytree(run / "last", run / "last.old")
+    (run / "recipe.yaml.partial").write_text("")
+    clear(run)
+    assert list(run.iterdir()) == []
 
 
 def test_refuses_to_overwrite_a_run(tiny_recipe: Path, tmp_path: Path) -> None:

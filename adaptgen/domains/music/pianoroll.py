@@ -72,7 +72,7 @@ def draw_pianoroll(midi: mido.MidiFile, *, join_seconds: float | None = None, ti
     axes[-1].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{int(value // 60)}:{value % 60:02.0f}"))
     axes[-1].set_xlabel("time (minutes:seconds)")
     if title:
-        figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+        figure.suptitle(title, fontsize=11, parse_math=False)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a title in any script is welcome

@@ -17,6 +17,7 @@ from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.codecs import CODECS, DEFAULT_CODEC, load_codec
 from adaptgen.domains.speech.envelope import log_envelope, mel_bands
 from adaptgen.errors import RecipeError
+from adaptgen.paths import user_path
 
 __all__ = ["ABSENT", "NUM_SPECIAL", "SpeechTokenizer"]
 
@@ -132,7 +133,7 @@ class SpeechTokenizer(Tokenizer):
         weights = options.get("codec_weights")
         if not (weights is None or isinstance(weights, str)):
             raise RecipeError(f"tokenizer.codec_weights is {weights!r}", "Give the name of a folder")
-        return cls._of(load_codec(name, weights=None if weights is None else Path(weights).expanduser()), counts)
+        return cls._of(load_codec(name, weights=None if weights is None else user_path(weights)), counts)
 
     @classmethod
     def _of(cls, codec: Codec, counts: dict[str, int | None]) -> SpeechTokenizer:

@@ -1,0 +1,40 @@
+"""Music domains whose files do odd things to the process that reads them, for spawned processes to import."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adaptgen import domains
+from adaptgen.config import DataConfig, SourceConfig
+from adaptgen.data import prepare
+from adaptgen.domains.base import Tokenizer
+
+MUSIC = domains.get("music")
+
+
+class Odd(type(MUSIC)):
+    """A file with deadly in its name ends its process; a slow one takes a minute, and leaves the process's number."""
+
+    def read_documents(self, path: Path, tokenizer: Tokenizer, **options: Any) -> list[np.ndarray]:
+        if "deadly" in path.stem:
+            os._exit(1)
+        if path.stem.startswith("slow"):
+            path.with_suffix(f".{os.getpid()}").touch()
+            time.sleep(60)
+        return super().read_documents(path, tokenizer, **options)
+
+
+def prepare_odd(folder: Path, *, num_workers: int = 2) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    config = DataConfig(folder=".", validation_share=0, test_share=0)
+    tokenizer = MUSIC.tokenizer_type.from_options({})
+    return prepare(Odd(), tokenizer, SourceConfig(), config, folder, num_workers=num_workers)
+
+
+if __name__ == "__main__":
+    prepare_odd(Path(sys.argv[1]))
