@@ -6,7 +6,7 @@ Every variant is trained from the recipe with each of several seeds, in a folder
 on the test split, every token once. The scores of a run are kept below --records, and a run that has some is not
 trained again, so the command may be stopped and given again, with more seeds or variants, on another machine too.
 Batches depend on the seed alone, so a seed's variants see the same music or text in the same order. `--ablations`
-compares forms of the shortcut in place of other models. report.py makes the page from the figures.
+compares forms of the shortcut in place of other models, `--only` some of both. report.py makes the page of the figures.
 """
 
 from __future__ import annotations
@@ -349,7 +349,7 @@ def main(
     runs: Annotated[Path, typer.Option(help="Where the runs go.")] = Path("runs"),
     records: Annotated[Path, typer.Option(help="Where the scores of each run are kept.")] = RECORDS,
     seeds: Annotated[int, typer.Option(help="How many times each variant is trained; 1 to 8.")] = 3,
-    only: Annotated[list[str] | None, typer.Option(help=f"Variants beside {BASELINE!r}; all if not given.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Variants beside {BASELINE!r}, of either kind.")] = None,
     ablate: Annotated[bool, typer.Option("--ablations", help="Compare forms of the shortcut.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key.path=value of the recipe.")] = None,
 ) -> None:
@@ -362,11 +362,13 @@ def main(
     if data is not None:
         settings = settings.model_copy(update={"data": settings.data.model_copy(update={"folder": str(data)})})
     tokenizer = domains.get(settings.domain).tokenizer_type.from_options(settings.tokenizer)
-    variants = (ablations if ablate else rivals)(settings, tokenizer.vocab_sizes)
-    unknown = sorted(set(only or []) - set(variants))
+    models, forms = (make(settings, tokenizer.vocab_sizes) for make in (rivals, ablations))
+    known = models | forms
+    unknown = sorted(set(only or []) - set(known))
     if unknown:
-        raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(variants)}")
-    variants = {name: variant for name, variant in variants.items() if not only or name in (BASELINE, *only)}
+        raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(known)}")
+    chosen = {BASELINE, *only} if only else forms if ablate else models
+    variants = {name: variant for name, variant in known.items() if name in chosen}
     outcomes = _outcomes(settings, variants, seeds=seeds, runs=runs, records=records)
     result = {
         "run": describe_run(seed=0),

@@ -47,7 +47,7 @@ class Recognizer:
 
     def __init__(self) -> None:
         if find_spec("pocketsphinx") is None:
-            raise UsageError("pocketsphinx, which recognises words, is not installed", "pip install 'adaptgen[judge]'")
+            raise UsageError("pocketsphinx, which recognises words, is not installed", "pip install '.[judge]'")
         from pocketsphinx import Decoder
 
         # Means of the whole recording, so that none is heard in the light of those before it.

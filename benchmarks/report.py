@@ -3,7 +3,8 @@
     python benchmarks/report.py
 
 What stands between the page's lines `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew, NAME being each of
-benchmarks/results/ that begins with compare_, ablations_, attention_ or lead_; the rest is written by hand and kept.
+benchmarks/results/ that begins with compare_, ablations_, attention_ or lead_, or findings, one row for each corpus and
+length of training; the rest is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -24,6 +25,55 @@ from adaptgen.inspection import depth_name
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
 PICTURES = ROOT / "docs" / "benchmarks"
+COMPARISONS = (
+    ("ablations_music", "compare_music-rivals"),
+    ("compare_performance",),
+    ("ablations_text", "compare_text-rivals"),
+    ("ablations_characters",),
+    ("ablations_speech",),
+    ("ablations_music-256",),
+    ("ablations_music-long", "compare_music-long"),
+    ("compare_text-long",),
+    ("compare_speech-long",),
+)
+"""Results that belong together, of which the findings take each form's figures from the first that has it."""
+FORMS = {
+    "to all layers": "shortcut",
+    "to the embedding": "shortcut, the embedding alone",
+    "value residuals": "value residuals",
+    "both of the last": "value residuals, shortcut to the embedding",
+}
+
+
+def findings(results: dict[str, dict[str, Any]]) -> str:
+    """How far each form is from plain, on every corpus and at every length, in one table."""
+    lines = [
+        f"| corpus | width, steps | plain | {' | '.join(FORMS)} |",
+        "| --- | --- | --- |" + " --- |" * len(FORMS),
+    ]
+    for names in COMPARISONS:
+        first = results[names[0]]
+        width, steps = first["recipe"]["model"]["model_dim"], first["variants"][first["baseline"]]["max_steps"]
+        for source in first["sources"]:
+            plain = first["variants"][first["baseline"]]["sources"][source]["bits_per_unit"]
+            cells = [_finding([results[name] for name in names], form, source) for form in FORMS.values()]
+            digits = 1 if plain >= 100 else 2 if plain >= 3 else 3
+            start = f"{source} | {width}, {steps:,} | {plain:.{digits}f} per {first['unit']}"
+            lines.append(f"| {start} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _finding(results: list[dict[str, Any]], form: str, source: str) -> str:
+    """The difference, bold where the interval over documents leaves 0 out, and how many seeds it is of."""
+    for result in results:
+        if form in result["variants"]:
+            figures = result["variants"][form]["sources"][source]
+            interval = figures["over_documents"]
+            digits = 2 if figures["bits_per_unit"] >= 3 else 3
+            text = f"{figures['difference']:+.{digits}f}"
+            text = f"**{text}**" if interval is not None and interval[0] * interval[1] > 0 else text
+            return f"{text} ({result['seeds']})"
+    return ""
 
 
 def section(result: dict[str, Any]) -> str:
@@ -53,10 +103,11 @@ def section(result: dict[str, Any]) -> str:
             lines.append(f"| {variant} | {figures['bits_per_unit']:.4f} | {' | '.join(cells)} |")
         lines.append("")
     lines += [
-        "| cost | parameters | steps | million tokens | teraFLOP to train | trained tokens/s | decoded frames/s "
+        "| cost | parameters | steps | million tokens | teraFLOP to train | speed of training | speed of decoding "
         "| numbers cached a frame |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    baseline = variants[result["baseline"]]
     for variant, row in variants.items():
         tokens = row["max_steps"] * per_step
         cells = [
@@ -64,8 +115,7 @@ def section(result: dict[str, Any]) -> str:
             f"{row['max_steps']:,}",
             f"{tokens / 1e6:.1f}",
             f"{tokens * row['training_flops_per_token'] / 1e12:.1f}",
-            f"{row['training_tokens_per_second']:,.0f}",
-            f"{row['decoded_frames_per_second']:,.0f}",
+            *(f"{row[key] / baseline[key]:.2f}" for key in ("training_tokens_per_second", "decoded_frames_per_second")),
             f"{row['cached_numbers_per_frame']:,}",
         ]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
@@ -184,19 +234,25 @@ def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     sections = {"compare": section, "ablations": section, "attention": attention_section, "lead": lead_section}
     results = [path for kind in sections for path in (ROOT / "benchmarks/results").glob(f"{kind}_*.json")]
-    for path in sorted(results):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        pattern = rf"(<!-- begin {path.stem} -->\n).*?(<!-- end {path.stem} -->)"
-        if not re.search(pattern, page, re.DOTALL):
-            raise InputFileError(f"{PAGE} has no place for {path.stem}", f"Add <!-- begin {path.stem} --> and its end")
-        kind = path.stem.partition("_")[0]
+    results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results)}
+    page = _placed(page, "findings", findings(results))
+    for name, result in results.items():
+        kind = name.partition("_")[0]
         text = sections[kind](result)
         if sections[kind] is section:
-            picture = PICTURES / f"{path.stem}.png"
+            picture = PICTURES / f"{name}.png"
             draw(result, picture)
             text += f"\n\n![Loss while training, and differences]({picture.relative_to(PAGE.parent).as_posix()})"
-        page = re.sub(pattern, lambda found, text=text: f"{found[1]}{text}\n{found[2]}", page, flags=re.DOTALL)
+        page = _placed(page, name, text)
     PAGE.write_text(page, encoding="utf-8")
+
+
+def _placed(page: str, name: str, text: str) -> str:
+    """The page with a text in the place of that name."""
+    pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
+    if not re.search(pattern, page, re.DOTALL):
+        raise InputFileError(f"{PAGE} has no place for {name}", f"Add <!-- begin {name} --> and its end")
+    return re.sub(pattern, lambda found: f"{found[1]}{text}\n{found[2]}", page, flags=re.DOTALL)
 
 
 if __name__ == "__main__":

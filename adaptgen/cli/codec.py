@@ -78,7 +78,7 @@ def score(
 ) -> None:
     """Show what a recording loses in the codec, for each number of streams.
 
-    STOI and PESQ need the extra: pip install 'adaptgen[score]'
+    STOI and PESQ need the extra: pip install '.\\[score]'
 
     Example: adaptgen codec score talk.wav
     """
