@@ -344,8 +344,8 @@ def _explain(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         valid = _valid_keys(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.0)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.5)
+        hint = f"; the nearest is {near[0]!r}" if near else ""
         return f"unknown key {place!r} (value {first['input']!r}){hint}"
     if first["type"] == "missing":
         return f"key {place!r} is missing"

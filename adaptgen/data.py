@@ -147,7 +147,7 @@ def _hashed(files: list[Path]) -> list[tuple[Path, str]]:
                 result.append((path, hashlib.file_digest(file, "sha256").hexdigest()))
         except OSError:
             # The reader will say what is wrong with it.
-            result.append((path, hashlib.sha256(str(path).encode()).hexdigest()))
+            result.append((path, hashlib.sha256(os.fsencode(path)).hexdigest()))
     return result
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import io
 import json
+import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +127,9 @@ class Inspection:
                 panel.set_xlim(row * TOKENS_PER_ROW - 0.5, row * TOKENS_PER_ROW + min(length, TOKENS_PER_ROW) - 0.5)
         grid[-1, -1].set_xlabel("token")
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in any script is welcome
+            figure.savefig(buffer, format="png", dpi=110)
         return buffer.getvalue()
 
     def _draw_tokens(self, axes: Any, place: np.ndarray) -> None:
@@ -151,7 +155,8 @@ class Inspection:
         data = json.dumps(content)
         # A script ends at "</script", whatever quotes it stands in.
         data = data.replace("<", "\\u003c")
-        return PAGE.replace("TITLE", html.escape(title)).replace("DATA", data).encode()
+        parts = {"TITLE": html.escape(title), "DATA": data}
+        return re.sub("|".join(parts), lambda found: parts[found[0]], PAGE).encode()
 
 
 def depth_name(depth: int) -> str:

@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""Paths as users write them, and as they are shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from adaptgen.errors import InputFileError
 
-__all__ = ["user_path"]
+__all__ = ["printable", "user_path"]
 
 
 def user_path(text: str) -> Path:
@@ -19,3 +19,10 @@ def user_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise InputFileError(f"{text} names a home folder that is not known here", "Give the whole path") from None
+
+
+def printable(text: str) -> str:
+    """Text with control characters and undecodable bytes, which file names may have, written as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )

@@ -79,10 +79,10 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("model.num_layer=4", "unknown key 'model.num_layer' (value 4); did you mean 'num_layers'?"),
-        ("modle.num_layers=4", "unknown key 'modle' (value {'num_layers': 4}); did you mean 'model'?"),
-        ("data.sources.0.wieght=2", "unknown key 'data.sources.0.wieght' (value 2); did you mean 'weight'?"),
-        ("model.shortcut.plaice=add", "unknown key 'model.shortcut.plaice' (value 'add'); did you mean 'place'?"),
+        ("model.num_layer=4", "unknown key 'model.num_layer' (value 4); the nearest is 'num_layers'"),
+        ("modle.num_layers=4", "unknown key 'modle' (value {'num_layers': 4}); the nearest is 'model'"),
+        ("data.sources.0.wieght=2", "unknown key 'data.sources.0.wieght' (value 2); the nearest is 'weight'"),
+        ("model.shortcut.plaice=add", "unknown key 'model.shortcut.plaice' (value 'add'); the nearest is 'place'"),
         ("model.shortcut.place=beside", "model.shortcut.place is 'beside': input should be 'add' or 'replace'"),
         ("training.max_steps=many", "training.max_steps is 'many': input should be a valid integer"),
         ("training.max_steps=0", "training.max_steps is 0: input should be greater than or equal to 1"),

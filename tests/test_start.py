@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+import adaptgen
 
 HEAVY = ("torch", "miditok", "symusic", "numpy", "matplotlib", "soundfile")
 PROGRAM = """
@@ -55,6 +59,22 @@ def test_a_full_disk_is_one_sentence(start_adaptgen: Callable[..., subprocess.Po
     with Path("/dev/full").open("w") as full:
         _, error = start_adaptgen("recipes", "ls", "--json", stdout=full).communicate(timeout=60)
     assert error == "Error: No space left on device.\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_output_that_is_closed_or_knows_few_letters_stops_no_verb(tmp_path: Path) -> None:
+    program = shlex.quote(sys.executable)
+    for command in (f"{program} -m adaptgen recipes ls >&-", f"{program} -m adaptgen render \u66f2.mid"):
+        environment = os.environ | {
+            "PYTHONIOENCODING": "latin-1",
+            "PYTHONPATH": str(Path(adaptgen.__file__).parents[1]),
+        }
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert "Traceback" not in done.stderr
+        said = (0, "") if "ls" in command else (1, "Error: \\u66f2.mid does not exist. Check the name.\n")
+        assert (done.returncode, done.stderr) == said
 
 
 def test_every_command_shows_an_example() -> None:

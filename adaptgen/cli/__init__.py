@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -75,6 +76,7 @@ def options(
 
 def main() -> None:
     """Run the command line; a mistake of the user's is one sentence and an exit code, never a traceback."""
+    _prepare_output()
     try:
         try:
             app()
@@ -90,6 +92,16 @@ def main() -> None:
             say(f"Error: {place}{error.strerror or error}.", style="red", stderr=True)
         _drop_output()
         sys.exit(AdaptgenError.exit_code)
+
+
+def _prepare_output() -> None:
+    """Let no name that stdout's encoding lacks, and no stdout that is closed, stop a verb."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it stays open
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_output() -> None:

@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, printable, progress_bar, refuse_existing, say, write_new
+from adaptgen.cli.common import (
+    new_console,
+    print_json,
+    progress_bar,
+    refuse_existing,
+    require_suffix,
+    say,
+    write_new,
+)
 from adaptgen.errors import InputFileError, UsageError
+from adaptgen.paths import printable
 
 if TYPE_CHECKING:
     from adaptgen.domains.base import CodecTools, Domain
@@ -46,7 +55,7 @@ def encode(
     """
     tools = _tools_for(file)
     path = output or Path(f"{file.stem}.safetensors")
-    refuse_existing([path], force=force)
+    refuse_existing([path], force=force, inputs=[file])
     _write(path, tools.encode(file, codec=codec, weights=weights), force=force, as_json=as_json)
 
 
@@ -64,7 +73,8 @@ def decode(
     Example: adaptgen codec decode talk.safetensors --codebooks 3
     """
     path = output or Path(f"{file.stem}.decoded.wav")
-    refuse_existing([path], force=force)
+    require_suffix(path, ".wav")
+    refuse_existing([path], force=force, inputs=[file])
     content = _domain().codec_tools.decode(file, weights=weights, num_codebooks=codebooks)
     _write(path, content, force=force, as_json=as_json)
 
@@ -140,6 +150,7 @@ def fit(
         paths += found
     if output.is_dir() and any(output.iterdir()) and not force:
         raise UsageError(f"{output} is not empty", "Use --force to write into it, or -o for another folder")
+    is_new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with progress_bar(stderr=True) as bar:
@@ -155,15 +166,20 @@ def fit(
                 tasks[stage] = bar.add_task(stage, total=total, status="")
             bar.update(tasks[stage], completed=done, status=note)
 
-        about = domain.codec_tools.fit(
-            paths,
-            output,
-            seed=seed,
-            network_steps=network_steps,
-            keep_books=keep_books,
-            on_progress=show,
-            on_skipped=lambda path, reason: say(f"skipped {path}: {reason}", stderr=True),
-        )
+        try:
+            about = domain.codec_tools.fit(
+                paths,
+                output,
+                seed=seed,
+                network_steps=network_steps,
+                keep_books=keep_books,
+                on_progress=show,
+                on_skipped=lambda path, reason: say(f"skipped {path}: {reason}", stderr=True),
+            )
+        except BaseException:
+            if is_new:
+                output.rmdir()
+            raise
     if as_json:
         print_json({"folder": str(output), **about})
         return

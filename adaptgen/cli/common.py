@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from adaptgen.errors import AdaptgenError, LostProcessError, OutputFileError
+from adaptgen.errors import AdaptgenError, LostProcessError, OutputFileError, UsageError
+from adaptgen.paths import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -28,9 +29,10 @@ __all__ = [
     "new_console",
     "print_error",
     "print_json",
-    "printable",
     "progress_bar",
     "refuse_existing",
+    "require_suffix",
+    "result_stem",
     "say",
     "write_new",
 ]
@@ -38,13 +40,6 @@ __all__ = [
 EXIT_INTERRUPTED = 130
 UNSEEN_WIDTH = 200
 """Columns for tables that go to a file or another program."""
-
-
-def printable(text: str) -> str:
-    """Text with control characters and undecodable bytes, which file names may have, written as escapes."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
-    )
 
 
 def new_console(*, stderr: bool = False) -> Console:
@@ -149,13 +144,40 @@ class StopSignals:
             signal.signal(number, handler)
 
 
-def refuse_existing(paths: Iterable[Path], *, force: bool) -> None:
+def result_stem(output: Path | None, default: str, suffixes: Collection[str]) -> Path:
+    """What several results are named by, before their suffixes: `default`, or `output` without one of them.
+
+    Raises:
+        UsageError: `output` is a folder.
+    """
+    if output is None:
+        return Path(default)
+    if output.name in ("", "..") or output.is_dir():
+        raise UsageError(f"-o {output} is a folder", "Give a file name, in it or elsewhere")
+    return output.with_suffix("") if output.suffix.lower() in suffixes else output
+
+
+def require_suffix(path: Path, suffix: str) -> None:
+    """Keep a result from a name that promises another kind of file.
+
+    Raises:
+        UsageError: it ends in something else.
+    """
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"{path} does not end in {suffix}, which it would be", "Give another name with -o")
+
+
+def refuse_existing(paths: Iterable[Path], *, force: bool, inputs: Collection[Path] = ()) -> None:
     """Stop before any work is done if a result would overwrite a file.
 
     Raises:
         OutputFileError: one of them exists and `force` is not set, or cannot be written there.
+        UsageError: one of them is one of the inputs.
     """
     for path in paths:
+        for read in inputs:
+            if path.exists() and read.exists() and path.samefile(read):
+                raise UsageError(f"{read} would be overwritten by its own result", "Give another name with -o")
         if path.exists() and not path.is_file():
             raise OutputFileError(f"{path} is not a regular file", "Give another file name with -o")
         if path.exists() and not force:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, say, write_new
+from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, result_stem, say, write_new
 from adaptgen.errors import UsageError
+from adaptgen.paths import printable
 
 if TYPE_CHECKING:
     from adaptgen.domains.base import Continuation
@@ -42,7 +43,9 @@ def continue_(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Name of the result; FILE.continued.mid here if not given.")
     ] = None,
-    wav: Annotated[bool, typer.Option(" /--no-wav", help="Write no sound beside the MIDI file.")] = True,
+    wav: Annotated[
+        bool, typer.Option(" /--no-wav", show_default=False, help="Write no sound beside the MIDI file.")
+    ] = True,
     soundfont: Annotated[Path | None, typer.Option(help="SF2 or SF3 file to play the sound with.")] = None,
     codec: Annotated[
         Path | None,
@@ -101,14 +104,12 @@ def continue_(
     )
     suffixes = domain.result_suffixes(file, request)
     endings = list(suffixes)
-    stem = output or Path(f"{file.stem}.continued")
+    stem = result_stem(output, f"{file.stem}.continued", suffixes)
     if named is not None:
-        stem, endings[0] = output.with_suffix(""), output.suffix
+        endings[0] = output.suffix
     stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
     paths = [[stem.with_name(stem.name + ending) for ending in endings] for stem in stems]
-    if any(path.exists() and file.exists() and path.samefile(file) for row in paths for path in row):
-        raise UsageError(f"{file} would be overwritten by its own continuation", "Give another name with -o")
-    refuse_existing([path for row in paths for path in row], force=force)
+    refuse_existing([path for row in paths for path in row], force=force, inputs=[file])
 
     from adaptgen.checkpoint import load_checkpoint
     from adaptgen.continuation import continue_file
@@ -163,8 +164,6 @@ def _report(results: list[Continuation], paths: list[list[Path]], *, checkpoint:
         return
     from rich.table import Table
     from rich.text import Text
-
-    from adaptgen.cli.common import printable
 
     for row in rows:
         table = Table(box=None, show_header=False, pad_edge=False)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, printable, progress_bar, refuse_existing, say, write_new
+from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, say, write_new
 from adaptgen.cli.dataset import bring_data, dataset_recipes
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
+from adaptgen.paths import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,10 +74,12 @@ def eval_(
     for name, value in (("--limit", limit), ("--batch-size", batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{name} is {value}", "Give a whole number from 1 up")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}", "Give a whole number from 0 up")
     if dataset is None and not checkpoint:
         raise UsageError("there is nothing to measure", "Give --dataset or --checkpoint")
     if output is not None:
-        refuse_existing([output], force=force)
+        refuse_existing([output], force=force, inputs=[] if data is None else [data])
     domain, published = (None, None) if dataset is None else _resolve(dataset)
     if source is not None and (published is None or data is not None):
         raise UsageError(

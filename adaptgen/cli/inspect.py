@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, refuse_existing, say, write_new
+from adaptgen.cli.common import new_console, print_json, refuse_existing, result_stem, say, write_new
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
+from adaptgen.paths import printable
 
 __all__ = ["inspect_"]
 
@@ -38,11 +39,11 @@ def inspect_(
     """
     if tokens < 2:
         raise UsageError(f"--tokens is {tokens}", "Give a whole number from 2 up")
-    stem = output or Path(f"{file.stem}.attention")
-    if stem.suffix in SUFFIXES:
-        stem = stem.with_suffix("")
+    stem = result_stem(output, f"{file.stem}.attention", SUFFIXES)
     paths = {suffix: stem.with_name(stem.name + suffix) for suffix in SUFFIXES}
-    refuse_existing(paths.values(), force=force)
+    refuse_existing(paths.values(), force=force, inputs=[file])
+
+    import numpy as np
 
     from adaptgen import domains
     from adaptgen.checkpoint import load_checkpoint
@@ -53,12 +54,12 @@ def inspect_(
     loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
     if loaded.model.config.shortcut is None:
         raise CheckpointError(f"{loaded.name} has no shortcut to look at", "Give another with --checkpoint")
-    document = domain.read_documents(file, loaded.tokenizer, is_training=False)[0][:, :tokens]
+    document = np.concatenate(domain.read_documents(file, loaded.tokenizer, is_training=False), axis=1)[:, :tokens]
     if document.shape[1] < 2:
         raise InputFileError(f"{file} has one token", "Give a longer file")
     found = inspect_document(loaded.model, document, loaded.tokenizer)
     averages = found.averages()
-    title = f"{file.name}, read by {loaded.name}"
+    title = printable(f"{file.name}, read by {loaded.name}")
     content = {"file": file.name, "checkpoint": loaded.name, "averages": averages, "tokens": found.tokens()}
     write_new(paths[".png"], found.picture(title=title), force=force)
     write_new(paths[".html"], found.page(title=title), force=force)

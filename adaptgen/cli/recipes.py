@@ -73,7 +73,7 @@ def validate(
     for name in files:
         try:
             recipe = load_recipe(find_recipe(name))
-            domains.get(recipe.domain).tokenizer_type.from_options(recipe.tokenizer)
+            domains.get(recipe.domain).tokenizer_type.check_options(recipe.tokenizer)
         except AdaptgenError as error:
             print_error(error)
             num_wrong += 1

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptgen.cli.common import print_json, refuse_existing, say, write_new
+from adaptgen.cli.common import print_json, refuse_existing, require_suffix, say, write_new
 
 __all__ = ["render"]
 
@@ -26,7 +26,8 @@ def render(
     Example: adaptgen render song.mid -o song.wav
     """
     path = output or Path(f"{file.stem}.wav")
-    refuse_existing([path], force=force)
+    require_suffix(path, ".wav")
+    refuse_existing([path], force=force, inputs=[file])
 
     from adaptgen import domains
 

@@ -112,11 +112,18 @@ def _read_recipe(
 ) -> Recipe:
     """The recipe with all that the command line says about it."""
     from adaptgen.config import load_recipe
+    from adaptgen.errors import RecipeError, UsageError
     from adaptgen.shipped import find_recipe
 
     short = {"training.max_steps": steps, "training.seed": seed, "training.device": device}
     overrides = overrides + [f"{key}={value}" for key, value in short.items() if value is not None]
-    settings = load_recipe(find_recipe(name), overrides=overrides)
+    path = find_recipe(name)
+    try:
+        settings = load_recipe(path, overrides=overrides)
+    except RecipeError as error:
+        # It is the file that is wrong, or else what was said beside it.
+        load_recipe(path)
+        raise UsageError(error.problem.removeprefix(f"{path}: "), error.remedy) from None
     if data is None:
         return settings
     return _with_data(settings, settings.data.model_copy(update={"folder": str(data), "download": None}))

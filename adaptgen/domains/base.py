@@ -68,6 +68,11 @@ class Tokenizer(ABC):
         """What `from_options` needs to make this tokenizer again."""
 
     @classmethod
+    def check_options(cls, options: dict[str, Any]) -> None:
+        """Raise what `from_options` would for a mistake in them, and fetch nothing."""
+        cls.from_options(options)
+
+    @classmethod
     @abstractmethod
     def from_options(cls, options: dict[str, Any]) -> Self:
         """Make one from a recipe's `tokenizer` section.
@@ -133,6 +138,9 @@ class Grammar(ABC):
         return ""
 
 
+LENGTHS = ("bars", "seconds", "words", "chars", "tokens")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ContinuationRequest:
     """What the user wants, in the domain's units. A domain refuses what it has no meaning for."""
@@ -163,6 +171,11 @@ class ContinuationRequest:
     def refuse_others(self, domain_name: str, *, known: Collection[str], remedy: str) -> None:
         """Refuse what was asked for and is not among the fields that a domain knows.
 
+        Args:
+            domain_name: of the domain.
+            known: fields that mean something there.
+            remedy: which lengths to give in place of one that does not.
+
         Raises:
             UsageError: names the option.
         """
@@ -170,7 +183,10 @@ class ContinuationRequest:
         for option in fields(self):
             is_asked_for = getattr(self, option.name) != option.default
             if is_asked_for and option.name not in (*known, "sound", "new_only", "suffix"):
-                raise UsageError(f"--{option.name.replace('_', '-')} says nothing about {domain_name}", remedy)
+                raise UsageError(
+                    f"--{option.name.replace('_', '-')} says nothing about {domain_name}",
+                    remedy if option.name in LENGTHS else "Leave it out",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,7 +115,7 @@ def test_the_input_is_never_overwritten_even_with_force(
     before = song.read_bytes()
     code, message = refused("continue", song, "-o", song, "--force", "--checkpoint", tiny, cwd=tmp_path)
     assert code == 2
-    assert "own continuation" in message
+    assert "own result" in message
     assert song.read_bytes() == before
 
 
@@ -134,11 +134,15 @@ def test_the_input_is_never_overwritten_even_with_force(
         (("--temperature", -1), "--temperature is -1"),
         (("--top-k", 0), "--top-k is 0"),
         (("--top-p", 1.5), "--top-p is 1.5"),
-        (("--min-p", 0), "--min-p is 0"),
+        (("--min-p", -0.1), "--min-p is -0.1"),
         (("--variations", 0), "--variations is 0"),
         (("--variations", 1000), "--variations is 1000"),
         (("--seed", -1), "--seed is -1"),
         (("--bars", "many"), "Invalid value for '--bars'"),
+        (("-o", "."), "-o . is a folder"),
+        (("-o", ".."), "-o .. is a folder"),
+        (("--encoding", "utf-8"), "--encoding says nothing about music. Leave it out."),
+        (("--words", 9), "--words says nothing about music. Give --bars or --seconds."),
     ],
 )
 def test_senseless_options_are_usage_errors(
@@ -174,6 +178,36 @@ def test_a_folder_is_not_a_file(refused: Refused, tiny: Path, tmp_path: Path) ->
     code, message = refused("continue", "songs.mid", "--checkpoint", tiny, cwd=tmp_path)
     assert code == 1
     assert "is a folder" in message
+
+
+def test_results_may_be_named_by_any_of_their_files(tiny: Path, song: Path, tmp_path: Path) -> None:
+    options = ("--bars", 1, "--checkpoint", tiny)
+    assert adaptgen("continue", song, "-o", "mine.WAV", *options, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "mine.mid").read_bytes()[:4] == b"MThd"
+    assert (tmp_path / "mine.wav").read_bytes()[:4] == b"RIFF"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("render", "song.mid", "-o", "song.mid"),
+        ("render", "linked.mid", "-o", "song.wav"),
+        ("codec", "encode", "song.wav", "-o", "song.wav"),
+        ("codec", "decode", "codes.wav", "-o", "codes.wav"),
+        ("eval", "--checkpoint", "text-twin-plain", "--data", "story.txt", "-o", "story.txt"),
+        ("inspect", "found.txt", "--checkpoint", "text-twin-shortcut", "-o", "found"),
+    ],
+)
+def test_no_verb_overwrites_what_it_reads(
+    refused: Refused, song: Path, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    for name in ("song.wav", "codes.wav", "story.txt", "found.txt"):
+        (tmp_path / name).write_bytes(song.read_bytes())
+    (tmp_path / "linked.mid").symlink_to(tmp_path / "song.wav")
+    (tmp_path / "found.html").symlink_to(tmp_path / "found.txt")
+    code, message = refused(*arguments, "--force", cwd=tmp_path)
+    assert code == 2
+    assert "song.mid does not end in .wav" in message or "would be overwritten by its own result" in message
 
 
 def test_a_missing_target_folder_is_noticed_before_the_work(

@@ -129,6 +129,7 @@ def test_a_limit_reads_no_more_files_than_it_needs(adaptgen_here: Run, tmp_path:
         ((), 2, "nothing to measure"),
         (("--dataset", "cooking"), 2, "no dataset 'cooking'"),
         (("--dataset", "music", "--limit", "0"), 2, "--limit is 0"),
+        (("--dataset", "music", "--seed", "-1"), 2, "--seed is -1"),
         (("--checkpoint", "music", "--data", "nowhere"), 1, "no file or folder nowhere"),
         (("--checkpoint", "music", "--data", "empty"), 1, "has no music files"),
         (("--checkpoint", "music", "--checkpoint", "mine"), 1, "music is for music, mine for text"),

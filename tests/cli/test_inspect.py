@@ -86,9 +86,19 @@ def test_a_text_that_looks_like_a_page_harms_no_page(adaptgen_here: Run, tmp_pat
     assert "<b>" not in page
 
 
+def test_all_documents_of_a_file_are_read(adaptgen_here: Run, tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(tmp_path / "mine", domain_name="text", shortcut=ShortcutConfig())
+    (tmp_path / "MY_DATA.txt").write_text("A title\n\n\nAnd a story, which is longer.\n")
+    code, out, err = adaptgen_here("inspect", "MY_DATA.txt", "--checkpoint", checkpoint, "--json")
+    assert code == 0, err
+    assert json.loads(out)["averages"]["all"]["all tokens"]["tokens"] > 30
+    assert "<title>MY_DATA.txt, read by mine</title>" in (tmp_path / "MY_DATA.attention.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("song.mid", "-o", "."), "-o . is a folder"),
         (("song.mid", "--tokens", 1), "--tokens is 1"),
         (("song.mid", "--checkpoint", "plain"), "plain has no shortcut to look at"),
         (("missing.mid",), "missing.mid"),

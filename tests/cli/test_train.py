@@ -123,7 +123,7 @@ def one_error(result: tuple[int, str, str]) -> str:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["training.max_stepz=5"], "unknown key 'training.max_stepz' (value 5); did you mean 'max_steps'?"),
+        (["training.max_stepz=5"], "unknown key 'training.max_stepz' (value 5); the nearest is 'max_steps'"),
         (["training.learning_rate=1e30", "training.warmup_steps=0"], "Lower training.learning_rate (now 1e+30)"),
         (["training.seq_len=100000"], "fewer than the 100,001 of one training sequence"),
         (["data.folder=nowhere"], "there is no folder nowhere. Give one with --data."),
@@ -137,6 +137,14 @@ def test_says_what_is_wrong_with_a_recipe(
 ) -> None:
     line = one_error(adaptgen_here("train", tiny_recipe, *(f"--set={override}" for override in overrides)))
     assert expected in line
+
+
+def test_what_is_wrong_beside_a_recipe_is_no_fault_of_the_recipe(adaptgen_here: Adaptgen, tiny_recipe: Path) -> None:
+    code, _, err = adaptgen_here("train", tiny_recipe, "--steps", 0)
+    assert (code, "Error: training.max_steps is 0: input should be" in err) == (2, True), err
+    tiny_recipe.write_text(tiny_recipe.read_text().replace("max_steps: 8", "max_steps: many"))
+    code, _, err = adaptgen_here("train", tiny_recipe, "--steps", 0)
+    assert (code, "tiny.yaml: training.max_steps is 'many'" in err) == (1, True), err
 
 
 def test_says_what_is_wrong_with_the_data(adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path) -> None:

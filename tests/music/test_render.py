@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from adaptgen.domains.music.performance import bar_lines
+from adaptgen.domains.music.performance import bar_lines, sounding_notes
 from adaptgen.domains.music.pianoroll import draw_pianoroll
-from adaptgen.domains.music.render import default_soundfont, encode_wav, render, sounding_notes
+from adaptgen.domains.music.render import default_soundfont, encode_wav, render
 from adaptgen.domains.music.soundfont import SoundFont
 from adaptgen.errors import InputFileError
 

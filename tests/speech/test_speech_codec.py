@@ -73,6 +73,11 @@ def test_every_number_of_streams_can_be_decoded(codec: SourceFilterCodec) -> Non
         assert np.isfinite(codec.decode(codes[:count])).all()
 
 
+def test_bits_are_those_of_the_streams_that_are_taken(codec: SourceFilterCodec) -> None:
+    assert codec.bits_per_second(1) == 25 * 10
+    assert codec.bits_per_second(10) == pytest.approx(2450, abs=1)
+
+
 def test_a_voice_is_still_itself(codec: SourceFilterCodec) -> None:
     samples, _ = read_mono(open_sound(EXAMPLES / "talk.wav"), sample_rate_hz=RATE)
     figures = compare(samples, codec.decode(codec.encode(samples))[: len(samples)], sample_rate_hz=RATE)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from matplotlib.figure import Figure
 from voices import hum, voice
 
 from adaptgen.checkpoint import Checkpoint
@@ -59,6 +60,14 @@ def continued(path: Path, *, kind: str = ".wav", seed: int = 0, variations: int 
     return [result.files[kind] for result in results]
 
 
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that would have been saved."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    return figures
+
+
 def write(path: Path, samples: np.ndarray, rate: int, subtype: str | None = None) -> Path:
     soundfile.write(path, samples, rate, subtype=subtype)
     return path
@@ -105,6 +114,20 @@ def test_the_join_does_not_click_and_the_level_stays(tmp_path: Path, sound: np.n
     assert np.abs(new).max() <= 0.9901
     ratio = loudness(new, 16_000) / loudness(sound, 16_000)
     assert 0.45 < ratio < 2.2, "more than 6 dB from the recording"
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(0.3, 0.2), (0.8, 0.6), (-0.8, 0.6)])
+def test_an_offset_is_no_loudness(tmp_path: Path, offset: float, scale: float) -> None:
+    sound = scale * voice(1.3)
+    path = write(tmp_path / "talk.wav", np.stack([sound + offset, 0.5 * sound], axis=1), 16_000, "FLOAT")
+    samples, _ = read(continued(path, seconds=1.5)[0], "float64")
+    old, new = samples[: len(sound)], samples[len(sound) :]
+    assert np.abs(new).max() <= 0.9901
+    steady = old.mean(axis=0)
+    for channel in range(2):
+        ratio = loudness((new - steady)[:, channel], 16_000) / loudness((old - steady)[:, channel], 16_000)
+        assert 0.4 < ratio < 2.2, "more than 6 dB from the recording, and what the limit of the peak takes"
+    assert new[-400:].mean(axis=0) == pytest.approx(steady, abs=0.05)
 
 
 def test_the_end_does_not_click(tmp_path: Path) -> None:
@@ -174,9 +197,32 @@ def test_lossy_files_are_not_coded_again(tmp_path: Path, suffix: str) -> None:
     assert len(samples) == len(old) + 13_230
 
 
-def test_a_picture_shows_the_join(tmp_path: Path) -> None:
-    path = write(tmp_path / "talk.wav", voice(1.0, sample_rate_hz=44_100), 44_100)
-    assert continued(path, kind=".png", seconds=0.3, picture=True)[0].startswith(b"\x89PNG")
+@pytest.mark.parametrize("name", ["talk.wav", "$a_$b$.wav", "voix \u8a9e.wav", os.fsdecode(b"gr\xfc\xdfe.wav")])
+def test_a_picture_is_drawn_whatever_the_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(write(tmp_path / "talk.wav", voice(1.0), 16_000).read_bytes())
+    assert continued(tmp_path / name, kind=".png", seconds=0.3, picture=True)[0].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("new_only", "start", "join", "end"), [(False, 3.08, 5, 5.5), (True, 0, 0, 0.5)])
+def test_a_picture_has_the_times_of_the_result(
+    tmp_path: Path, drawn: list[Figure], new_only: bool, start: float, join: float, end: float
+) -> None:
+    """Of the 5 s that are there, 48 frames are heard and drawn, 1.92 s."""
+    path = write(tmp_path / "talk.wav", voice(5.0, sample_rate_hz=8000), 8000)
+    continued(path, kind=".png", seconds=0.5, picture=True, new_only=new_only)
+    (axes,) = drawn[0].axes
+    assert drawn[0].get_suptitle() == "talk.wav"
+    assert axes.images[0].get_extent()[:2] == pytest.approx([start, end])
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(join)
+
+
+def test_a_picture_shows_channels_that_cancel_each_other(tmp_path: Path, drawn: list[Figure]) -> None:
+    path = write(tmp_path / "talk.wav", hum(1.0)[:, None] * [1.0, -1.0], 16_000, "FLOAT")
+    continued(path, kind=".png", seconds=0.5, picture=True)
+    (image,) = drawn[0].axes[0].images
+    decibels = image.get_array()
+    old = decibels[:, : decibels.shape[1] // 2]
+    assert old.max() > image.get_clim()[1] - 12, "it is as bright as what is new"
 
 
 @pytest.mark.parametrize(

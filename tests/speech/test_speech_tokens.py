@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 from pathlib import Path
 
@@ -197,3 +198,11 @@ def test_training_hears_a_recording_in_other_ways_too(tokenizer: SpeechTokenizer
         assert not any(another.shape == other.shape and (another == other).all() for another in others[:number])
     again = get("speech").read_documents(path, tokenizer, is_training=True)
     assert all((one == two).all() for one, two in zip([first, *others], again, strict=True)), "always the same ones"
+
+
+def test_a_file_name_need_not_be_text(tokenizer: SpeechTokenizer, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"gr\xfc\xdfe.wav")
+    path.write_bytes((EXAMPLES / "talk.wav").read_bytes())
+    plain, *others = get("speech").read_documents(path, tokenizer, is_training=True)
+    assert (plain == get("speech").read_documents(EXAMPLES / "talk.wav", tokenizer, is_training=False)[0]).all()
+    assert len(others) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import random
 import unicodedata
 from functools import cache
@@ -96,6 +97,26 @@ def test_new_text_alone_and_line_ends_of_the_file(tmp_path: Path) -> None:
     whole, alone = continued(path, chars=3000)[0], continued(path, chars=3000, new_only=True)[0]
     assert whole == path.read_bytes() + alone
     assert alone.count(b"\n") == alone.count(b"\r\n") > 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_new_text_alone_begins_with_the_byte_order_mark_of_the_file(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(GERMAN.encode(encoding))
+    mark = "".encode(encoding)
+    (whole,), (alone,) = continued(path, chars=30), continued(path, chars=30, new_only=True)
+    assert mark
+    assert alone.startswith(mark)
+    assert whole == path.read_bytes() + alone.removeprefix(mark)
+    assert len(alone.decode(encoding).replace("\r\n", "\n")) == 30
+
+
+def test_a_mark_of_another_encoding_than_the_one_given_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(codecs.BOM_UTF8 + b"text")
+    (alone,) = continued(path, chars=30, new_only=True, encoding="cp1252")
+    assert not alone.startswith(codecs.BOM_UTF8)
+    assert len(alone.decode("cp1252")) == 30
 
 
 @pytest.mark.parametrize("text", ["", "x", "é", "猫" * 500, "\n", "a" * 31, "a" * 32, "a" * 33])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,26 +54,23 @@ def read_documents(path: Path, tokenizer: MusicTokenizer, *, is_training: bool) 
     """The song of a file as tokens; for training sometimes a second time with parts merged."""
     song = read_song(path)
     grid = grid_of(song)
-    starts = [grid.place(note.start)[0] for part in song.parts for note in part.notes]
-    first_bar, stop_bar = min(starts), max(starts) + 1
-    if stop_bar - first_bar > MAX_BARS:
-        raise InputFileError(f"{path} has {stop_bar - first_bar} bars; {MAX_BARS} are read")
+    first_bar, stop_bar = _bar_range(song, grid, path)
     variants = [song.parts]
-    merged = _merge_same_programs(song.parts)
-    digest = hashlib.sha256(path.name.encode()).digest()
-    if is_training and len(merged) < len(song.parts) and digest[0] % MERGED_SHARE == 0:
-        variants.append(merged)
+    if is_training:
+        merged = _merge_same_programs(song.parts)
+        digest = hashlib.sha256(os.fsencode(path.name)).digest()
+        if len(merged) < len(song.parts) and digest[0] % MERGED_SHARE == 0:
+            variants.append(merged)
     begin = np.array([[tokenizer.begin]], dtype=np.int64)
     documents = [tokenize_bars(parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar) for parts in variants]
     return [np.concatenate([begin, tokens], axis=1) for tokens in documents]
 
 
 def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | float]:
-    """Compare a file's notes with those that its tokens say, each matched by part, pitch and nearest onset."""
+    """Compare each of a file's notes with one that its tokens say: of the same part and pitch, of nearest onset."""
     song = read_song(path)
     grid = grid_of(song)
-    first_bar = min(grid.place(note.start)[0] for part in song.parts for note in part.notes)
-    stop_bar = 1 + max(grid.place(note.start)[0] for part in song.parts for note in part.notes)
+    first_bar, stop_bar = _bar_range(song, grid, path)
     tokens = tokenize_bars(song.parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar)
     cells = [(cell.first_bar, cell.first_step) for cell in grid.layout(first_bar, stop_bar)]
     decoded: dict[tuple[int, int], list[VoicedNote]] = {}
@@ -83,14 +81,16 @@ def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | fl
     for part, token in zip(song.parts, PartNames(song.parts).token_of, strict=True):
         for note in part.notes:
             pitch = GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if token == DRUMS else note.pitch
+            candidates = decoded.get((token, pitch), [])
             found = [
                 (abs(grid.tick(bar, offset + other.position) - note.start), other)
-                for other in decoded.get((token, pitch), [])
+                for other in candidates
                 for bar, offset in [cells[other.cell]]
             ]
             error, nearest = min(found, key=lambda item: item[0], default=(math.inf, None))
             if nearest is None or error > step:
                 continue
+            candidates.remove(nearest)
             onset_errors.append(error / song.ticks_per_beat)
             velocity_errors.append(abs(nearest.velocity - note.velocity))
             if token != DRUMS:
@@ -106,6 +106,15 @@ def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | fl
         "duration_error_beats_mean": round(float(np.mean(duration_errors or [0])), 4),
         "velocity_error_mean": round(float(np.mean(velocity_errors or [0])), 2),
     }
+
+
+def _bar_range(song: Song, grid: Grid, path: Path) -> tuple[int, int]:
+    """The first bar of a file in which a note begins, and the bar after the last."""
+    starts = [grid.place(note.start)[0] for part in song.parts for note in part.notes]
+    first_bar, stop_bar = min(starts), max(starts) + 1
+    if stop_bar - first_bar > MAX_BARS:
+        raise InputFileError(f"{path} has {stop_bar - first_bar} bars; {MAX_BARS} are read")
+    return first_bar, stop_bar
 
 
 def _merge_same_programs(parts: list[Part]) -> list[Part]:

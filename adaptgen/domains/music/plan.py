@@ -6,7 +6,6 @@ to it while tokens are drawn, and the splice writes notes at the same ticks.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -224,10 +223,3 @@ def _share_out_drums(slot: Slot) -> None:
                 last_struck[note.pitch] = note.start
                 slot.part_of_pitch[note.pitch] = part
     slot.pitches = frozenset(GENERAL_MIDI_DRUM_PITCHES) | frozenset(last_struck)
-
-
-def notes_before(part: Part, tick: int) -> Part:
-    """The part as far as a tick; notes that ring over it end there."""
-    stop = bisect_left(part.notes, (tick,))
-    notes = [note._replace(end=min(note.end, tick)) for note in part.notes[:stop]]
-    return Part(part.track, part.channel, part.program, notes)

@@ -14,10 +14,11 @@ from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.plan import MAX_BARS, Plan, find_join_bar
-from adaptgen.domains.music.render import encode_wav, render
+from adaptgen.domains.music.render import check_sound, encode_wav, render
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 from adaptgen.errors import InputFileError, UsageError
+from adaptgen.paths import printable
 
 __all__ = ["MusicPrompt"]
 
@@ -56,6 +57,9 @@ class MusicPrompt(Prompt):
         else:
             stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
         self.plan = Plan.make(self.song, self.grid, join_bar=join_bar, stop=stop)
+        if request.sound:
+            end_seconds = self.song.tempo.seconds(stop) - (self.song.tempo.seconds(start) if request.new_only else 0.0)
+            check_sound(self._splice([]), end_seconds=end_seconds, soundfont=request.soundfont)
         self._tokens = recent_tokens(self.song.parts, self.grid, tokenizer, stop_bar=join_bar, window=window)
 
     @property
@@ -73,8 +77,7 @@ class MusicPrompt(Prompt):
             start = plan.cells[cell].ticks[position]
             part = slots[program].part_for(pitch)
             notes.append(splice.NewNote(part, start, plan.end_tick(start, duration), pitch, velocity))
-        write = splice.extract_new if self.request.new_only else splice.merge
-        midi = write(self.song, notes, start=plan.start, stop=plan.stop)
+        midi = self._splice(notes)
         files = {".mid": _midi_bytes(midi)}
         if self.request.sound:
             files[".wav"] = encode_wav(render(midi, soundfont=self.request.soundfont))
@@ -84,13 +87,17 @@ class MusicPrompt(Prompt):
             from adaptgen.domains.music.pianoroll import draw_pianoroll
 
             join_seconds = 0.0 if self.request.new_only else tempo.seconds(plan.start)
-            files[".png"] = draw_pianoroll(midi, join_seconds=join_seconds, title=self.path.name)
+            files[".png"] = draw_pianoroll(midi, join_seconds=join_seconds, title=printable(self.path.name))
         summary = {
             "bars": plan.num_bars,
             "notes": len(notes),
             "seconds": round(tempo.seconds(plan.stop) - tempo.seconds(plan.start), 3),
         }
         return Continuation(files=files, summary=summary)
+
+    def _splice(self, notes: list[splice.NewNote]) -> mido.MidiFile:
+        write = splice.extract_new if self.request.new_only else splice.merge
+        return write(self.song, notes, start=self.plan.start, stop=self.plan.stop)
 
 
 def _check_length(request: ContinuationRequest) -> None:

@@ -29,7 +29,7 @@ from adaptgen.domains.music.song import DRUM_CHANNEL
 from adaptgen.domains.music.soundfont import SoundFont, Zone
 from adaptgen.errors import InputFileError
 
-__all__ = ["default_soundfont", "encode_wav", "render", "sounding_notes"]
+__all__ = ["check_sound", "default_soundfont", "encode_wav", "render"]
 
 _PEAK = 10 ** (-3 / 20)  # of what `render` returns: -3 dBFS
 _PEAK_LIMIT = 10 ** (-1.01 / 20)  # of what `encode_wav` gives: strictly below -1 dBFS after rounding
@@ -69,11 +69,11 @@ def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: i
     Source: General MIDI Level 1; SoundFont Technical Specification 2.04 (see `soundfont`).
     """
     assert 8_000 <= sample_rate <= 192_000, sample_rate
-    font = SoundFont(default_soundfont() if soundfont is None else soundfont)
+    font = _open_font(soundfont)
     notes = sounding_notes(midi)
     if not notes:
         return np.zeros((2, int(_TAIL_SECONDS * sample_rate)), dtype=np.float32)
-    _check_size(notes)
+    _check_size(notes, max(note.end for note in notes))
     controllers = read_controllers(midi)
     cuts = _choke_times(notes, font)
     last = max(min(note.end, note.start + _MAX_NOTE_SECONDS) for note in notes)
@@ -92,6 +92,22 @@ def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: i
                     tones[zone] = _Tone(zone, note.pitch, sample_rate)
                 _add_voice(mix, note, tones[zone], controllers, cuts.get(note, np.inf))
     return _finish(mix, sample_rate)
+
+
+def check_sound(midi: mido.MidiFile, *, end_seconds: float, soundfont: Path | None = None) -> None:
+    """Refuse beforehand what `render` would refuse once all notes are there.
+
+    Args:
+        midi: a parsed file with the notes that are there already.
+        end_seconds: when the last note to come ends.
+        soundfont: as of `render`.
+
+    Raises:
+        InputFileError: as of `render`; not for what only the notes to come, or a pedal, make too dense.
+    """
+    _open_font(soundfont)
+    # What is to come may raise a pedal that is down.
+    _check_size(sounding_notes(midi, use_pedal=False), end_seconds)
 
 
 def encode_wav(samples: np.ndarray, *, sample_rate: int = 44_100) -> bytes:
@@ -116,6 +132,10 @@ def default_soundfont() -> Path:
     assert spec is not None, "pretty_midi is a dependency"
     assert spec.origin is not None
     return Path(spec.origin).with_name("TimGM6mb.sf2")
+
+
+def _open_font(path: Path | None) -> SoundFont:
+    return SoundFont(default_soundfont() if path is None else path)
 
 
 class _Tone:
@@ -233,9 +253,8 @@ def _choke_times(notes: list[SoundingNote], font: SoundFont) -> dict[SoundingNot
     return cuts
 
 
-def _check_size(notes: list[SoundingNote]) -> None:
-    """Refuse what would take hours or more memory than a computer has."""
-    seconds = max(note.end for note in notes)
+def _check_size(notes: list[SoundingNote], seconds: float) -> None:
+    """Refuse what would take hours or more memory than a computer has; `seconds` is when the last note ends."""
     if seconds > _MAX_SECONDS:
         raise InputFileError(
             f"The music lasts {seconds / 3600:.1f} hours, too long to be played ({_MAX_SECONDS // 3600} at most)",

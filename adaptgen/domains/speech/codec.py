@@ -31,10 +31,9 @@ class Codec(ABC):
     def frames_per_second(self) -> float:
         return self.sample_rate_hz / self.frame_samples
 
-    @property
-    def bits_per_second(self) -> float:
-        """What the codes take, each stream coded on its own and all of its codes equally likely."""
-        return self.frames_per_second * float(np.log2(self.codebook_sizes).sum())
+    def bits_per_second(self, num_streams: int) -> float:
+        """What the codes of the first streams take, each coded on its own and all of its codes equally likely."""
+        return self.frames_per_second * float(np.log2(self.codebook_sizes[:num_streams]).sum())
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def read_documents(path: Path, tokenizer: SpeechTokenizer, *, is_training: bool)
     samples, _ = read_mono(open_sound(path), sample_rate_hz=rate)
     versions = [samples]
     if is_training:
-        rng = np.random.default_rng(list(hashlib.sha256(path.name.encode()).digest()))
+        rng = np.random.default_rng(list(hashlib.sha256(os.fsencode(path.name)).digest()))
         versions += [_vary(samples, tokenizer.codec, rng) for _ in range(NUM_VARIANTS)]
     size = int(LONGEST_DOCUMENT_SECONDS * rate)
     return [
@@ -58,11 +59,10 @@ def check_roundtrip(path: Path, tokenizer: SpeechTokenizer) -> dict[str, int | f
     samples, _ = read_mono(sound, sample_rate_hz=codec.sample_rate_hz)
     codes = tokenizer.encode(samples)
     figures = compare(samples, codec.decode(codes)[: len(samples)], sample_rate_hz=codec.sample_rate_hz)
-    sizes = np.array(codec.codebook_sizes[: len(codes)])
     return {
         "seconds": round(sound.seconds, 3),
         "frames": codes.shape[1],
         "codebooks": len(codes),
-        "bits_per_second": round(codec.frames_per_second * float(np.log2(sizes).sum())),
+        "bits_per_second": round(codec.bits_per_second(len(codes))),
         **{name: round(value, 3) for name, value in figures.items() if value is not None},
     }

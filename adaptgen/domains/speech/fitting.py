@@ -19,14 +19,20 @@ from adaptgen.domains.speech.envelope import log_envelope, mel_bands
 from adaptgen.domains.speech.pitch import dequantize_pitch, quantize_pitch, track_pitch
 from adaptgen.domains.speech.quantizer import ResidualQuantizer
 from adaptgen.domains.speech.sound import open_sound, read_mono
-from adaptgen.domains.speech.source_filter import HOP, NUM_BANDS, SAMPLE_RATE_HZ, SourceFilterCodec, envelope_bands
+from adaptgen.domains.speech.source_filter import (
+    HOP,
+    NUM_BANDS,
+    PER_FRAME,
+    SAMPLE_RATE_HZ,
+    SourceFilterCodec,
+    envelope_bands,
+)
 from adaptgen.domains.speech.synthesis import Synthesizer, make_pulses
 from adaptgen.errors import InputFileError
 
 __all__ = ["fit_codec"]
 
 NUM_BOOKS, BOOK_SIZE = 8, 1024
-PER_FRAME = 2
 LEVELS_DB = (-3.0, 0.0, 3.0)
 """Recordings are also learned a little softer and louder than the level they are brought to."""
 BATCH_SIZE, SEQUENCE_FRAMES = 12, 40

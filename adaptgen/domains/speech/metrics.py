@@ -57,7 +57,7 @@ def score_codec(
         started = time.process_time()
         decoded = codec.decode(codes[:count])[: len(samples)]
         taken = encoding + time.process_time() - started
-        bits = codec.frames_per_second * float(np.log2(codec.codebook_sizes[:count]).sum())
+        bits = codec.bits_per_second(count)
         figures = compare(samples, decoded, sample_rate_hz=codec.sample_rate_hz)
         rows.append(
             {"codebooks": count, "bits_per_second": round(bits), "real_time_factor": taken / seconds, **figures}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 
@@ -13,8 +14,18 @@ HIGHEST_HZ = 8000.0
 RANGE_DB = 70.0
 
 
-def draw_spectrogram(samples: np.ndarray, sample_rate_hz: int, *, join_seconds: float) -> bytes:
-    """A PNG of the power of samples `[n]` over time and frequency, with a line where the new part begins."""
+def draw_spectrogram(
+    samples: np.ndarray, sample_rate_hz: int, *, start_seconds: float, join_seconds: float, title: str
+) -> bytes:
+    """The power of a sound over time and frequency, as a PNG.
+
+    Args:
+        samples: float `[n]`.
+        sample_rate_hz: of them.
+        start_seconds: the time of the first one.
+        join_seconds: where the new part begins, marked by a line.
+        title: a heading.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -31,7 +42,7 @@ def draw_spectrogram(samples: np.ndarray, sample_rate_hz: int, *, join_seconds: 
         decibels.T,
         origin="lower",
         aspect="auto",
-        extent=(0, len(samples) / sample_rate_hz, 0, highest_hz / 1000),
+        extent=(start_seconds, start_seconds + len(samples) / sample_rate_hz, 0, highest_hz / 1000),
         vmin=decibels.max() - RANGE_DB,
         vmax=decibels.max(),
         cmap="magma",
@@ -39,6 +50,9 @@ def draw_spectrogram(samples: np.ndarray, sample_rate_hz: int, *, join_seconds: 
     axes.axvline(join_seconds, color="white", linewidth=1.2)
     axes.set_xlabel("seconds")
     axes.set_ylabel("kHz")
+    figure.suptitle(title, fontsize=11, parse_math=False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a title in any script is welcome
+        figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -13,10 +13,20 @@ from adaptgen.domains.base import Continuation, ContinuationRequest, Prompt
 from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.codecs import load_codec
 from adaptgen.domains.speech.grammar import SpeechGrammar
-from adaptgen.domains.speech.sound import BLOCK_FRAMES, SHORTEST_SECONDS, SoundFile, open_sound, read_mono, resample
+from adaptgen.domains.speech.sound import (
+    BLOCK_FRAMES,
+    SHORTEST_SECONDS,
+    SoundFile,
+    heard_channel,
+    mix_down,
+    open_sound,
+    read_mono,
+    resample,
+)
 from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, fade_out, level_gain
 from adaptgen.domains.speech.tokenizer import SpeechTokenizer
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
+from adaptgen.paths import printable
 
 __all__ = ["SpeechPrompt", "result_suffix"]
 
@@ -28,6 +38,8 @@ LAST_FADE_SECONDS = 0.01
 """Of the result, which may end in the middle of a vowel."""
 LAG_SECONDS = 0.008
 """How far new sound may be moved so that its periods meet the recording's: half a period of a low voice."""
+PEAK = 0.99
+"""What new sound stays below where the recording does; full scale is 1."""
 RUN_UP_SECONDS = 0.05
 """Of the codec's sound before the join, resampled with the rest, since resamplers begin softly."""
 LARGEST_BYTES = 700_000_000
@@ -105,12 +117,7 @@ class SpeechPrompt(Prompt):
         content = self._write(new)
         files = {self.suffix: content}
         if self.request.picture:
-            from adaptgen.domains.speech.picture import draw_spectrogram
-
-            both = np.concatenate([before, new])
-            files[".png"] = draw_spectrogram(
-                both.mean(axis=1), self.sound.sample_rate_hz, join_seconds=len(before) / self.sound.sample_rate_hz
-            )
+            files[".png"] = self._draw(before, new)
         return Continuation(
             files=files,
             summary={
@@ -120,6 +127,21 @@ class SpeechPrompt(Prompt):
                 "channels": self.sound.num_channels,
                 "sample_format": self.subtype,
             },
+        )
+
+    def _draw(self, before: np.ndarray, new: np.ndarray) -> bytes:
+        """A picture of `[n, channels]` which was heard and `[m, channels]` which is new, or of the latter alone."""
+        from adaptgen.domains.speech.picture import draw_spectrogram
+
+        shown, start, join = np.concatenate([before, new]), self.start, self.end
+        if self.request.new_only:
+            shown, start, join = new, 0, 0
+        return draw_spectrogram(
+            mix_down(shown, heard_channel([before])),
+            self.sound.sample_rate_hz,
+            start_seconds=start / self.sound.sample_rate_hz,
+            join_seconds=join / self.sound.sample_rate_hz,
+            title=printable(self.sound.path.name),
         )
 
     def _new_sound(self, codes: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -135,26 +157,23 @@ class SpeechPrompt(Prompt):
         mono = resample(decoded[start - run_up :], rate, own_rate)[round(run_up * own_rate / rate) :]
         assert len(mono) >= self.num_new, "a frame more was drawn than is needed"
         mono = mono[: self.num_new].astype(np.float64) / self.gain
-        balance = self._balance(before)
-        new = mono[:, None] * balance
-        loudest = int(balance.argmax())
-        new *= level_gain(new[:, loudest], before[:, loudest], sample_rate_hz=own_rate)
+        offsets = before.mean(axis=0, dtype=np.float64)
+        old = before - offsets
+        new = mono[:, None] * self._balance(old)
+        room = np.maximum(PEAK, np.abs(before).max(axis=0)) - np.abs(offsets)
+        new *= level_gain(new, old, room, sample_rate_hz=own_rate)
         fade_out(new, min(self.num_new // 2, int(LAST_FADE_SECONDS * own_rate)))
         fade = min(self.num_new, int(FADE_SECONDS * own_rate))
         for channel in range(self.sound.num_channels):
-            end = before[:, channel]
-            offset = float(end.mean())
-            rings = extend(end - offset, fade, sample_rate_hz=own_rate) + offset
-            # What is steady in a channel goes on in it.
-            new[:, channel] += offset
+            rings = extend(old[:, channel], fade, sample_rate_hz=own_rate)
             new[:fade, channel] = cross_fade(rings, new[:fade, channel])
-        return new
+        # What is steady in a channel goes on in it.
+        return new + offsets
 
-    def _balance(self, before: np.ndarray) -> np.ndarray:
-        """How loud each channel `[n, channels]` is, as a share of what the codec heard."""
-        own = before - before.mean(axis=0)
+    def _balance(self, old: np.ndarray) -> np.ndarray:
+        """How loud each channel `[n, channels]` without its offset is, as a share of what the codec heard."""
         heard = np.sqrt((self.samples.astype(np.float64) ** 2).sum() / self.codec.sample_rate_hz) / self.gain
-        powers = np.sqrt((own.astype(np.float64) ** 2).sum(axis=0) / self.sound.sample_rate_hz)
+        powers = np.sqrt((old**2).sum(axis=0) / self.sound.sample_rate_hz)
         return powers / max(heard, CHANNEL_FLOOR)
 
     def _write(self, new: np.ndarray) -> bytes:

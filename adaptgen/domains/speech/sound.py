@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import soxr
 
 from adaptgen.errors import InputFileError
 
-__all__ = ["SUFFIXES", "SoundFile", "open_sound", "read_mono"]
+__all__ = ["SUFFIXES", "SoundFile", "heard_channel", "mix_down", "open_sound", "read_mono"]
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
 SHORTEST_SECONDS = 0.1
@@ -92,7 +93,7 @@ class SoundFile:
     def _read(self, start: int, stop: int | None, dtype: str) -> np.ndarray:
         stop = self.num_frames if stop is None else stop
         try:
-            with soundfile.SoundFile(self.path) as file:
+            with soundfile.SoundFile(os.fsencode(self.path)) as file:
                 file.seek(start)
                 samples = file.read(stop - start, dtype=dtype, always_2d=True)
         except (OSError, RuntimeError) as error:
@@ -119,7 +120,7 @@ def open_sound(path: Path) -> SoundFile:
     if is_empty:
         raise InputFileError(f"{path} is empty", "Give a sound file")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             found = SoundFile(
                 path=path,
                 sample_rate_hz=file.samplerate,
@@ -163,7 +164,7 @@ def read_mono(
 ) -> tuple[np.ndarray, float]:
     """One channel of a stretch of a file, at another rate and at the level that codecs are made for.
 
-    That channel is the mean of all, or the loudest one where they cancel each other.
+    That channel is as `heard_channel` says.
 
     Args:
         sound: the file.
@@ -176,15 +177,11 @@ def read_mono(
     Raises:
         InputFileError: the file cannot be read, a sample is not a number, or there is nothing but silence.
     """
-    powers, power = np.zeros(sound.num_channels), 0.0
-    for samples in sound.blocks(start, stop):
-        powers += (samples.astype(np.float64) ** 2).sum(axis=0)
-        power += float((samples.mean(axis=1).astype(np.float64) ** 2).sum())
-    channel = int(powers.argmax()) if power < LEAST_MONO_SHARE * powers.max() else None
+    channel = heard_channel(sound.blocks(start, stop))
     resampler = soxr.ResampleStream(sound.sample_rate_hz, sample_rate_hz, 1, dtype="float32")
     pieces = []
     for samples in sound.blocks(start, stop):
-        mono = samples.mean(axis=1) if channel is None else np.ascontiguousarray(samples[:, channel])
+        mono = mix_down(samples, channel)
         pieces.append(mono if sound.sample_rate_hz == sample_rate_hz else resampler.resample_chunk(mono))
     if sound.sample_rate_hz != sample_rate_hz:
         pieces.append(resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
@@ -194,6 +191,20 @@ def read_mono(
         raise InputFileError(f"{sound.path} is silent", "Give a recording of a voice")
     gain = NOMINAL_LEVEL / loudness(mono, sample_rate_hz)
     return mono * np.float32(gain), gain
+
+
+def heard_channel(blocks: Iterable[np.ndarray]) -> int | None:
+    """The loudest channel of samples `[n, channels]`, in blocks, if all cancel each other; None to take their mean."""
+    powers, power = 0.0, 0.0
+    for samples in blocks:
+        powers = powers + (samples.astype(np.float64) ** 2).sum(axis=0)
+        power += float((samples.mean(axis=1).astype(np.float64) ** 2).sum())
+    return int(np.argmax(powers)) if power < LEAST_MONO_SHARE * np.max(powers) else None
+
+
+def mix_down(samples: np.ndarray, channel: int | None) -> np.ndarray:
+    """Samples `[n]` of one channel of `[n, channels]`, or the mean of all if it is None."""
+    return samples.mean(axis=1) if channel is None else np.ascontiguousarray(samples[:, channel])
 
 
 def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:

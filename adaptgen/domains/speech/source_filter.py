@@ -25,7 +25,7 @@ from adaptgen.domains.speech.quantizer import ResidualQuantizer
 from adaptgen.domains.speech.synthesis import Synthesizer, make_noise, make_pulses
 from adaptgen.errors import CheckpointError
 
-__all__ = ["FILE_NAME", "HOP", "NUM_BANDS", "SAMPLE_RATE_HZ", "SourceFilterCodec", "envelope_bands"]
+__all__ = ["FILE_NAME", "HOP", "NUM_BANDS", "PER_FRAME", "SAMPLE_RATE_HZ", "SourceFilterCodec", "envelope_bands"]
 
 SAMPLE_RATE_HZ = 16_000
 HOP = 320

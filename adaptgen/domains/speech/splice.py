@@ -16,7 +16,6 @@ MOST_POLES = 480
 NOISE_SHARE = 1e-7
 LARGEST_RATIO = 2.0
 """6 dB: how much louder or softer than the recording new sound may be."""
-PEAK = 0.99
 
 
 def extend(samples: np.ndarray, count: int, *, sample_rate_hz: int) -> np.ndarray:
@@ -70,9 +69,16 @@ def fade_out(samples: np.ndarray, count: int) -> None:
     samples[len(samples) - count :] *= (0.5 + 0.5 * np.cos(angle)).reshape(-1, *[1] * (samples.ndim - 1))
 
 
-def level_gain(new: np.ndarray, old: np.ndarray, *, sample_rate_hz: int) -> float:
-    """What to multiply new sound by, so that it is within 6 dB of the old one's loudness and does not clip."""
-    ratio = loudness(new, sample_rate_hz) / loudness(old, sample_rate_hz)
+def level_gain(new: np.ndarray, old: np.ndarray, room: np.ndarray, *, sample_rate_hz: int) -> float:
+    """What to multiply new sound by, so that it is within 6 dB of the old one's loudness and does not clip.
+
+    Args:
+        new, old: `[n, channels]` and `[m, channels]`, without what is steady in a channel.
+        room: `[channels]`, what no sample may exceed.
+        sample_rate_hz: of both.
+    """
+    loudest = int((old**2).sum(axis=0).argmax())
+    ratio = loudness(new[:, loudest], sample_rate_hz) / loudness(old[:, loudest], sample_rate_hz)
     gain = float(np.clip(ratio, 1 / LARGEST_RATIO, LARGEST_RATIO)) / ratio
-    peak, most = float(np.abs(new).max()) * gain, max(PEAK, float(np.abs(old).max()))
-    return gain * min(1.0, most / peak) if peak else gain
+    peaks = np.abs(new).max(axis=0)
+    return min(gain, *(room[peaks > 0] / peaks[peaks > 0]).tolist())

@@ -128,11 +128,13 @@ class SpeechTokenizer(Tokenizer):
         return {"codec": self.codec.name, **{key: getattr(self, key) for key in COUNTS}}
 
     @classmethod
+    def check_options(cls, options: dict[str, Any]) -> None:
+        _checked(options)
+
+    @classmethod
     def from_options(cls, options: dict[str, Any]) -> SpeechTokenizer:
         name, counts = _checked(options)
         weights = options.get("codec_weights")
-        if not (weights is None or isinstance(weights, str)):
-            raise RecipeError(f"tokenizer.codec_weights is {weights!r}", "Give the name of a folder")
         return cls._of(load_codec(name, weights=None if weights is None else user_path(weights)), counts)
 
     @classmethod
@@ -163,6 +165,9 @@ def _checked(options: dict[str, Any]) -> tuple[str, dict[str, int | None]]:
     name, counts = options.get("codec", DEFAULT_CODEC), {key: options.get(key) for key in COUNTS}
     if name not in CODECS:
         raise RecipeError(f"tokenizer.codec is {name!r}", f"Give one of {', '.join(CODECS)}")
+    weights = options.get("codec_weights")
+    if not (weights is None or isinstance(weights, str)):
+        raise RecipeError(f"tokenizer.codec_weights is {weights!r}", "Give the name of a folder")
     for key, count in counts.items():
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise RecipeError(f"tokenizer.{key} is {count!r}", "Give a whole number from 1 up")

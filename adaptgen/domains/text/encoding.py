@@ -55,12 +55,14 @@ class TextFile:
         text: the characters, every line end a newline.
         encoding: Python's name of it.
         line_end: the one that is used most.
+        mark: the byte order mark that `data` begins with, if any.
     """
 
     data: bytes
     text: str
     encoding: str
     line_end: str
+    mark: bytes
 
     def encode(self, text: str) -> bytes:
         """Bytes of more text in the same manner."""
@@ -112,7 +114,9 @@ def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
         )
     ends = Counter(LINE_ENDS.findall(text))
     line_end = max(ends, key=lambda end: ends[end], default="\n")
-    return TextFile(data, LINE_ENDS.sub("\n", text), name, line_end)
+    if BYTE_ORDER_MARKS.get(mark) != name:
+        mark = b""  # of another encoding than the one that the user gave
+    return TextFile(data, LINE_ENDS.sub("\n", text), name, line_end, mark)
 
 
 def _known(encoding: str) -> str | None:

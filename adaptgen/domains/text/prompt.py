@@ -65,8 +65,9 @@ class TextPrompt(Prompt):
             ends = [word.end() for word in re.finditer(r"\S+", text)][: self.length.words]
             text = text[: ends[-1]] if ends else ""
         new = self.file.encode(text)
+        before = self.file.mark if self.request.new_only else self.file.data
         return Continuation(
-            files={suffix_of(self.path): new if self.request.new_only else self.file.data + new},
+            files={suffix_of(self.path): before + new},
             summary={
                 "words": len(text.split()),
                 "characters": len(text),
