@@ -19,14 +19,14 @@ MUSIC = domains.get("music")
 
 
 class Odd(type(MUSIC)):
-    """A file with deadly in its name ends its process; a slow one takes a minute, and leaves the process's number."""
+    """A file with deadly in its name ends its process; a slow one takes long, and leaves its process's number."""
 
     def read_documents(self, path: Path, tokenizer: Tokenizer, **options: Any) -> list[np.ndarray]:
         if "deadly" in path.stem:
             os._exit(1)
         if path.stem.startswith("slow"):
             path.with_suffix(f".{os.getpid()}").touch()
-            time.sleep(60)
+            time.sleep(120)
         return super().read_documents(path, tokenizer, **options)
 
 

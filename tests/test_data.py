@@ -212,18 +212,19 @@ def test_a_file_that_ends_its_reader_is_skipped_alone(tmp_path: Path, cache: Pat
 def test_readers_end_with_the_process_that_started_them(tmp_path: Path, cache: Path, how: signal.Signals) -> None:
     for index in range(16):
         (tmp_path / f"slow{index}.mid").write_bytes((CORPUS / "ode_to_joy.mid").read_bytes())
-    process = subprocess.Popen([sys.executable, odd_domains.__file__, tmp_path], stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: len(list(tmp_path.glob("slow*.*[0-9]"))) == 2)
-        readers = [int(path.suffix[1:]) for path in tmp_path.glob("slow*.*[0-9]")]
-        process.send_signal(how)
-        assert process.wait(timeout=30) != 0
-        wait_until(lambda: not any(map(is_running, readers)))
-    finally:
-        process.kill()
+    with subprocess.Popen([sys.executable, odd_domains.__file__, tmp_path], stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: len(list(tmp_path.glob("slow*.*[0-9]"))) == 2)
+            readers = [int(path.suffix[1:]) for path in tmp_path.glob("slow*.*[0-9]")]
+            process.send_signal(how)
+            # Sooner than any of the files is read.
+            assert process.wait(timeout=50) != 0
+            wait_until(lambda: not any(map(is_running, readers)))
+        finally:
+            process.kill()
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came to pass"

@@ -104,7 +104,7 @@ def continue_(
     )
     suffixes = domain.result_suffixes(file, request)
     endings = list(suffixes)
-    stem = result_stem(output, f"{file.stem}.continued", suffixes)
+    stem = result_stem(output, f"{file.stem}.continued", {*suffixes, *domain.suffixes})
     if named is not None:
         endings[0] = output.suffix
     stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
