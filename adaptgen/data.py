@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
-import threading
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +23,9 @@ import numpy as np
 from adaptgen import __version__
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import AdaptgenError, InputFileError, OutputFileError
+from adaptgen.errors import InputFileError, OutputFileError
 from adaptgen.paths import user_path
+from adaptgen.reading import num_cpus, read_in_parallel
 
 __all__ = [
     "SPLITS",
@@ -49,9 +44,6 @@ FILES_PER_TASK = 8
 
 Skipped = tuple[str, str]
 """A file that could not be used, by its path below the source's folder, and why."""
-
-ReadTask = tuple[Domain, Tokenizer, list[Path], bool]
-"""What `_read_files` takes."""
 
 
 @dataclass(frozen=True)
@@ -238,22 +230,6 @@ def prepare(
     return shards, skipped
 
 
-def _read_files(
-    domain: Domain, tokenizer: Tokenizer, paths: list[Path], is_training: bool
-) -> list[list[np.ndarray] | str]:
-    results: list[list[np.ndarray] | str] = []
-    for path in paths:
-        try:
-            documents = domain.read_documents(path, tokenizer, is_training=is_training)
-            results.append([document.astype(np.uint16) for document in documents])
-        except AdaptgenError as error:
-            results.append(error.problem.removeprefix(f"{path} "))
-        except Exception as error:
-            # One file that finds a mistake of ours must not cost the user all the others.
-            results.append(f"makes adaptgen fail with {error!r}; please report it")
-    return results
-
-
 def _tokenize(
     domain: Domain,
     tokenizer: Tokenizer,
@@ -275,8 +251,8 @@ def _tokenize(
             paths = [path for path, _ in files[start : start + FILES_PER_TASK]]
             owners.append((split, paths))
             tasks.append((domain, tokenizer, paths, may_vary and split == "train"))
-    workers = min(num_workers or _num_cpus(), max(1, total // FILES_PER_TASK))
-    with closing(_read_in_parallel(tasks, workers)) as found:
+    workers = min(num_workers or num_cpus(), max(1, total // FILES_PER_TASK))
+    with closing(read_in_parallel(tasks, workers)) as found:
         for (split, paths), results in zip(owners, found, strict=True):
             for path, result in zip(paths, results, strict=True):
                 if isinstance(result, str):
@@ -286,11 +262,6 @@ def _tokenize(
             done += len(paths)
             on_progress(done, total)
     return documents, skipped
-
-
-def _num_cpus() -> int:
-    """As many as this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _hold_out(documents: list[np.ndarray], shares: tuple[float, float], *, begin: int) -> dict[str, list[np.ndarray]]:
@@ -329,84 +300,6 @@ def _write_shards(
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _read_in_parallel(tasks: Sequence[ReadTask], num_workers: int) -> Generator[list[list[np.ndarray] | str]]:
-    """What `_read_files` finds for each task, in order."""
-    if num_workers == 1:
-        # This process starts sooner than another.
-        yield from (_read_files(*task) for task in tasks)
-        return
-    done = 0
-    with _worker_pool(num_workers) as pool:
-        with _ignored_interrupts():
-            futures = [pool.submit(_read_files, *task) for task in tasks]
-        try:
-            for future in futures:
-                yield future.result()
-                done += 1
-        except BrokenProcessPool:
-            pass
-    yield from (_read_singly(*task) for task in tasks[done:])
-
-
-def _read_singly(
-    domain: Domain, tokenizer: Tokenizer, paths: list[Path], is_training: bool
-) -> list[list[np.ndarray] | str]:
-    """What `_read_files` finds, where a file may end the process that reads it."""
-    results: list[list[np.ndarray] | str] = []
-    while len(results) < len(paths):
-        with _worker_pool(1) as pool:
-            try:
-                for path in paths[len(results) :]:
-                    with _ignored_interrupts():
-                        future = pool.submit(_read_files, domain, tokenizer, [path], is_training)
-                    results += future.result()
-            except BrokenProcessPool:
-                results.append("ends the process that reads it, or took more memory than there is")
-    return results
-
-
-@contextmanager
-def _worker_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that end at once when this process is interrupted or ends."""
-    context = multiprocessing.get_context("spawn")
-    watched, held = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_end_with, initargs=(watched,))
-    try:
-        yield pool
-    except BaseException:
-        held.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-        held.close()
-        watched.close()
-
-
-def _end_with(watched: Connection) -> None:
-    """Let this process end when the other end of a pipe is closed, by whatever cause."""
-
-    def watch() -> None:
-        try:
-            watched.recv_bytes()
-        except (EOFError, OSError):
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _ignored_interrupts() -> Iterator[None]:
-    """Processes started in here leave Ctrl-C, which a terminal sends to them too, to this one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 class BatchSampler:

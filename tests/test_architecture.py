@@ -22,6 +22,7 @@ LAYERS = {
     "adaptgen.sampling": 1,
     "adaptgen.shipped": 1,
     "adaptgen.model": 2,
+    "adaptgen.reading": 3,
     "adaptgen.domains.base": 2,
     "adaptgen.domains.*": 3,
     "adaptgen.domains": 4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -178,7 +179,8 @@ def fit(
             )
         except BaseException:
             if is_new:
-                output.rmdir()
+                with suppress(OSError):
+                    output.rmdir()
             raise
     if as_json:
         print_json({"folder": str(output), **about})
