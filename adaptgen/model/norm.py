@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -16,8 +17,8 @@ MIN_ROOT_MEAN_SQUARE = torch.finfo(torch.float32).eps ** 0.5
 class RMSNorm(nn.Module):
     """A vector over its root mean square, times a gain per dimension (arXiv:1910.07467).
 
-    torch's own has no kernel on CPU: it is eleven operations, and its gradient, as autograd derives it, passes over
-    memory half as often again as it must.
+    torch's own is one kernel on CUDA. It has none on CPU: there it is eleven operations, and its gradient, as autograd
+    derives it, passes over memory half as often again as it must.
     """
 
     def __init__(self, width: int) -> None:
@@ -26,6 +27,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., C]` from `[..., C]`."""
+        if x.is_cuda:
+            return F.rms_norm(x, self.weight.shape, self.weight, eps=MIN_ROOT_MEAN_SQUARE**2)
         # Entering autograd takes longer than all of this does for one frame.
         normalized = Normalize.apply(x) if x.requires_grad else x * inverse_root_mean_square(x)
         return normalized * self.weight

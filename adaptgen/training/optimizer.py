@@ -74,33 +74,42 @@ class Muon(torch.optim.Optimizer):
     def step(self) -> None:
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            for first in range(0, len(parameters), self._ranks.world_size):
-                together = parameters[first : first + self._ranks.world_size]
-                for parameter, update in zip(together, self._updates(together), strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
+            for parameter, update in zip(parameters, self._updates(parameters), strict=True):
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(place(update, like=parameter), alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
 
     def _updates(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        """Orthogonal ones, each computed by one rank."""
-        updates = []
-        for rank, parameter in enumerate(parameters):
-            state = self.state[parameter]
-            if "momentum" not in state:
-                state["momentum"] = torch.zeros_like(parameter)
-            momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-            # A matrix that is divided among ranks is put together, since half of one cannot be made orthogonal.
-            update = whole(parameter.grad.lerp(momentum, MOMENTUM)).contiguous()
-            updates.append(orthogonalize(update).contiguous() if rank == self._ranks.rank else update)
-        self._ranks.pass_round(updates)
-        return [place(update, like=parameter) for update, parameter in zip(updates, parameters, strict=True)]
+        """Orthogonal ones of whole matrices, each computed by one rank."""
+        updates, world_size = [self._direction(parameter) for parameter in parameters], self._ranks.world_size
+        own: dict[torch.Size, list[int]] = {}
+        for index in range(self._ranks.rank, len(parameters), world_size):
+            own.setdefault(updates[index].shape, []).append(index)
+        # Matrices of one shape go through the products together: one by one they leave most of a GPU idle.
+        for indices in own.values():
+            orthogonal = orthogonalize(torch.stack([updates[index] for index in indices]))
+            for index, update in zip(indices, orthogonal, strict=True):
+                updates[index] = update.contiguous()
+        for first in range(0, len(updates), world_size):
+            self._ranks.pass_round(updates[first : first + world_size])
+        return updates
+
+    def _direction(self, parameter: nn.Parameter) -> Tensor:
+        """The gradient with its momentum (Nesterov's); a matrix that is divided among ranks is put together for it,
+        since half of one cannot be made orthogonal."""
+        state = self.state[parameter]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(parameter)
+        momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
+        return whole(parameter.grad.lerp(momentum, MOMENTUM)).contiguous()
 
 
-def orthogonalize(matrix: Tensor) -> Tensor:
-    """The nearest matrix with singular values of about one, by a quintic Newton-Schulz iteration."""
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """The nearest to each of `[B, M, N]` with singular values of about one, by a quintic Newton-Schulz iteration."""
     a, b, c = NEWTON_SCHULZ_COEFFICIENTS
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if is_tall else x

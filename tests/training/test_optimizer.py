@@ -15,8 +15,10 @@ ALONE = Ranks(torch.device("cpu"))
 
 @pytest.mark.parametrize("shape", [(8, 32), (32, 8), (16, 16)])
 def test_singular_values_become_about_one(shape: tuple[int, int]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 7
-    values = torch.linalg.svdvals(orthogonalize(matrix))
+    matrices = (
+        torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)) * torch.tensor([7, 1, 0.1])[:, None, None]
+    )
+    values = torch.linalg.svdvals(orthogonalize(matrices))
     assert values.min() > 0.5
     assert values.max() < 1.5
 
