@@ -22,6 +22,7 @@ def describe_run(*, seed: int) -> dict[str, Any]:
     return {
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -83,7 +83,7 @@ def section(result: dict[str, Any]) -> str:
     where = {key: " and ".join(map(str, values)) for key, values in made.items()}
     lines = [
         f"{result['seeds']} seed{'s' * (result['seeds'] > 1)}, steps of {training['batch_size']} x "
-        f"{training['seq_len']:,} tokens, {where['cpu']}, {where['threads']} thread, torch {where['torch']}, "
+        f"{training['seq_len']:,} tokens, {where['hardware']}, torch {where['torch']}, "
         f"commit {where['commit']}, {where['date']}.",
         "",
     ]
