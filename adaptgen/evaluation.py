@@ -32,6 +32,8 @@ __all__ = [
 
 NUM_RESAMPLES = 10_000
 RESAMPLES_AT_ONCE, NUMBERS_AT_ONCE = 500, 10_000_000
+STRETCH_IN_CONTEXTS = 8
+"""How long the stretches of a long document are, in what the model sees at most; so much less is read twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +73,15 @@ def score_documents(
 ) -> list[DocumentScore]:
     """Negative log-likelihood of whole documents.
 
-    Documents of like length are read side by side, through the cache and in pieces; neither the batch size nor
-    the length of the pieces changes a score by more than rounding.
+    Documents of like length are read side by side, through the cache and in pieces, and so are the stretches of a long
+    one, each after all that can bear on it; neither the batch size nor the length of the pieces changes a score by
+    more than rounding.
 
     Args:
         model: in evaluation mode.
         documents: tokens int `[K, T]`, each beginning with the begin token.
         tokenizer: counts the units.
-        batch_size: documents read side by side.
+        batch_size: documents or stretches read side by side.
         piece_frames: frames fed at once.
         on_progress: called with the number of tokens scored since the last call.
 
@@ -87,30 +90,70 @@ def score_documents(
     """
     assert not model.training, "dropout would change the scores"
     nats = np.zeros((len(documents), len(model.vocab_sizes)))
-    longest_first = sorted(range(len(documents)), key=lambda index: -documents[index].shape[1])
-    for start in range(0, len(documents), batch_size):
-        chosen = longest_first[start : start + batch_size]
-        batch = [torch.from_numpy(np.asarray(documents[index], dtype=np.int64)) for index in chosen]
-        nats[chosen] = _score_batch(model, batch, piece_frames=piece_frames, on_progress=on_progress)
+    # One row alone has nobody to be read beside.
+    context = model.context_frames if batch_size > 1 else None
+    stretches = [
+        stretch
+        for index, document in enumerate(documents)
+        for stretch in _stretches(index, document.shape[1], context=context)
+    ]
+    stretches.sort(key=lambda stretch: stretch.start - stretch.stop)
+    for first in range(0, len(stretches), batch_size):
+        chosen = stretches[first : first + batch_size]
+        batch = [documents[stretch.document][:, stretch.start : stretch.stop] for stretch in chosen]
+        given = [stretch.scored - stretch.start for stretch in chosen]
+        scored = _score_batch(model, batch, given, piece_frames=piece_frames, on_progress=on_progress)
+        for stretch, row in zip(chosen, scored, strict=True):
+            nats[stretch.document] += row
     return [_score(*scored, tokenizer) for scored in zip(nats, documents, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Frames `start` to `stop` of a document, of which those from `scored` on are scored."""
+
+    document: int
+    start: int
+    scored: int
+    stop: int
+
+
+def _stretches(document: int, num_frames: int, *, context: int | None) -> list[_Stretch]:
+    """Of like length, each frame after the first scored in one of them; a single one without a context."""
+    count = 1 if context is None else max(1, num_frames // (STRETCH_IN_CONTEXTS * context))
+    bounds = np.linspace(min(1, num_frames), num_frames, count + 1).astype(int).tolist()
+    return [
+        _Stretch(document, max(0, scored - (context or scored)), scored, stop)
+        for scored, stop in zip(bounds, bounds[1:], strict=False)
+    ]
 
 
 @torch.no_grad()
 def _score_batch(
-    model: Transformer, documents: list[Tensor], *, piece_frames: int, on_progress: Callable[[int], None]
+    model: Transformer,
+    documents: list[np.ndarray],
+    given: list[int],
+    *,
+    piece_frames: int,
+    on_progress: Callable[[int], None],
 ) -> np.ndarray:
-    """Nats `[documents, K]` of documents `[K, T]`, the first the longest. What pads the others comes after them."""
+    """Nats `[documents, K]` of documents `[K, T]`, the first the longest. What pads the others comes after them.
+
+    Of each document so many frames are given, not scored.
+    """
     lengths = torch.tensor([document.shape[1] for document in documents])
+    scored_from = torch.tensor(given)
     tokens = torch.zeros(len(documents), *documents[0].shape, dtype=torch.int64)
     for row, document in zip(tokens, documents, strict=True):
-        row[:, : document.shape[1]] = document
+        row[:, : document.shape[1]] = torch.from_numpy(np.asarray(document, dtype=np.int64))
     device = next(model.parameters()).device
     cache = model.new_cache(len(documents))
     nats = torch.zeros(tokens.shape[:2], dtype=torch.float64)
     for start in range(0, tokens.shape[2] - 1, piece_frames):
         stop = min(start + piece_frames, tokens.shape[2] - 1)
         targets = tokens[:, :, start + 1 : stop + 1]
-        is_real = (torch.arange(start + 1, stop + 1) < lengths[:, None])[:, None].expand_as(targets)
+        frames = torch.arange(start + 1, stop + 1)
+        is_real = ((frames >= scored_from[:, None]) & (frames < lengths[:, None]))[:, None].expand_as(targets)
         logits = model(tokens[:, :, start:stop].to(device), cache).float()
         picked = logits.gather(3, targets.to(device).unsqueeze(3)).squeeze(3)
         costs = (logits.logsumexp(dim=3) - picked).cpu().double()

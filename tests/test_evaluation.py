@@ -85,13 +85,23 @@ class TestScoreDocuments:
         for one, two in zip(plain, other, strict=True):
             assert one.nats == pytest.approx(two.nats, abs=1e-5 * max(1, one.num_tokens))
 
+    def test_stretches_of_a_long_document_have_all_that_bears_on_them(self) -> None:
+        """It is 25 times as long as what the model sees at most, so that three stretches are read side by side."""
+        model = build((9,))
+        documents = random_documents((9,), [25 * model.context_frames, 3])
+        whole = score_documents(model, documents, TOKENIZER, batch_size=1)
+        stretches = score_documents(model, documents, TOKENIZER, batch_size=8)
+        for one, other in zip(whole, stretches, strict=True):
+            assert one.num_tokens == other.num_tokens
+            assert one.nats == pytest.approx(other.nats, abs=1e-6 * one.num_tokens)
+
     def test_progress_adds_up_to_all_tokens(self) -> None:
         done: list[int] = []
-        documents = random_documents((9, 5), [4, 17, 9])
+        documents = random_documents((9, 5), [4, 17 * 30, 9])
         scores = score_documents(
             build((9, 5)), documents, TOKENIZER, batch_size=2, piece_frames=5, on_progress=done.append
         )
-        assert sum(done) == sum(score.num_tokens for score in scores) == 2 * (3 + 16 + 8)
+        assert sum(done) == sum(score.num_tokens for score in scores) == 2 * (3 + 17 * 30 - 1 + 8)
 
     def test_leaves_no_gradient_and_refuses_dropout(self) -> None:
         model = build((9,))
