@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from adaptgen.domains.base import Tokenizer
 from adaptgen.model import Transformer
@@ -122,10 +122,7 @@ def _stretches(document: int, num_frames: int, *, context: int | None) -> list[_
     """Of like length, each frame after the first scored in one of them; a single one without a context."""
     count = 1 if context is None else max(1, num_frames // (STRETCH_IN_CONTEXTS * context))
     bounds = np.linspace(min(1, num_frames), num_frames, count + 1).astype(int).tolist()
-    return [
-        _Stretch(document, max(0, scored - (context or scored)), scored, stop)
-        for scored, stop in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [_Stretch(document, max(0, scored - (context or scored)), scored, stop) for scored, stop in pairwise(bounds)]
 
 
 @torch.no_grad()
