@@ -68,10 +68,8 @@ def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
         training_flops_per_token(_build(config, vocab_sizes, device="meta"), recipe.training.seq_len)
         for config in (model, plain)
     ]
-    baseline = _widened(plain, model, vocab_sizes)
     models = {
-        BASELINE: baseline,
-        SCALED: baseline.model_copy(update={"scale_embedding": True}),
+        BASELINE: _widened(plain, model, vocab_sizes),
         SHORTCUT: model,
         "shortcut as in the paper": model.model_copy(update={"shortcut": PAPER}),
         PLAIN: plain,
@@ -87,7 +85,7 @@ def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
 
 
 def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
-    """Other forms of the shortcut, one thing changed at a time."""
+    """Other forms of the shortcut, and of plain, one thing changed at a time."""
     model = recipe.model
     changes = {
         "every second depth": {"depths": tuple(range(0, model.num_layers - 1, 2))},
@@ -101,7 +99,8 @@ def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant
     smaller = f"{SHORTCUT}, the embedding alone"
     forms[f"{smaller}, as many parameters"] = _widened(forms[smaller], model, vocab_sizes)
     baseline = _widened(model.model_copy(update={"shortcut": None}), model, vocab_sizes)
-    models = {BASELINE: baseline, SHORTCUT: model, **forms}
+    scaled = baseline.model_copy(update={"scale_embedding": True})
+    models = {BASELINE: baseline, SCALED: scaled, SHORTCUT: model, **forms}
     return {name: Variant(config, recipe.training.max_steps) for name, config in models.items()}
 
 
@@ -445,7 +444,7 @@ def _rows(
 def _distinct(outcomes: dict[str, list[Outcome]]) -> dict[str, list[Any]]:
     """All values of where, with what and when runs were made."""
     made = [outcome.made for of_variant in outcomes.values() for outcome in of_variant]
-    hardware = [each["gpu"] or f"{each['cpu']}, {each['threads']} thread{'s' * (each['threads'] > 1)}" for each in made]
+    hardware = [each.get("gpu") or f"{each['cpu']}, {each['threads']} thread{'s' * (each['threads'] > 1)}" for each in made]
     distinct = {key: sorted({each[key] for each in made}) for key in ("torch", "commit", "date")}
     return {"hardware": sorted(set(hardware)), **distinct}
 

@@ -26,54 +26,59 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "BENCHMARKS.md"
 PICTURES = ROOT / "docs" / "benchmarks"
 COMPARISONS = (
-    ("ablations_music", "compare_music-rivals"),
-    ("compare_performance",),
-    ("ablations_text", "compare_text-rivals"),
-    ("ablations_characters",),
-    ("ablations_speech",),
-    ("ablations_music-256",),
-    ("ablations_music-long", "compare_music-long"),
-    ("compare_text-long",),
-    ("compare_speech-long",),
+    "compare_music",
+    "compare_performance",
+    "compare_text",
+    "compare_characters",
+    "compare_speech",
+    "ablations_music-256",
+    "compare_music-64-long",
+    "compare_music-long",
+    "compare_performance-long",
+    "compare_text-64-long",
+    "compare_text-long",
+    "compare_speech-64-long",
+    "compare_speech-long",
 )
-"""Results that belong together, of which the findings take each form's figures from the first that has it."""
+"""In the order of the findings."""
 FORMS = {
     "to all layers": "shortcut",
+    "as in the paper": "shortcut as in the paper",
     "to the embedding": "shortcut, the embedding alone",
     "value residuals": "value residuals",
     "both of the last": "value residuals, shortcut to the embedding",
+    "attention residuals": "attention residuals",
+    "plain, as much compute": "plain, as much compute",
 }
 
 
 def findings(results: dict[str, dict[str, Any]]) -> str:
     """How far each form is from plain, on every corpus and at every length, in one table."""
     lines = [
-        f"| corpus | width, steps | plain | {' | '.join(FORMS)} |",
+        f"| corpus | width, steps, seeds | plain | {' | '.join(FORMS)} |",
         "| --- | --- | --- |" + " --- |" * len(FORMS),
     ]
-    for names in COMPARISONS:
-        first = results[names[0]]
-        width, steps = first["recipe"]["model"]["model_dim"], first["variants"][first["baseline"]]["max_steps"]
-        for source in first["sources"]:
-            plain = first["variants"][first["baseline"]]["sources"][source]["bits_per_unit"]
-            cells = [_finding([results[name] for name in names], form, source) for form in FORMS.values()]
+    for result in (results[name] for name in COMPARISONS):
+        baseline = result["variants"][result["baseline"]]
+        width, steps = result["recipe"]["model"]["model_dim"], baseline["max_steps"]
+        for source in result["sources"]:
+            plain = baseline["sources"][source]["bits_per_unit"]
+            cells = [_finding(result, form, source) for form in FORMS.values()]
             digits = 1 if plain >= 100 else 2 if plain >= 3 else 3
-            start = f"{source} | {width}, {steps:,} | {plain:.{digits}f} per {first['unit']}"
+            start = f"{source} | {width}, {steps:,}, {result['seeds']} | {plain:.{digits}f} per {result['unit']}"
             lines.append(f"| {start} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _finding(results: list[dict[str, Any]], form: str, source: str) -> str:
-    """The difference, bold where the interval over documents leaves 0 out, and how many seeds it is of."""
-    for result in results:
-        if form in result["variants"]:
-            figures = result["variants"][form]["sources"][source]
-            interval = figures["over_documents"]
-            digits = 2 if figures["bits_per_unit"] >= 3 else 3
-            text = f"{figures['difference']:+.{digits}f}"
-            text = f"**{text}**" if interval is not None and interval[0] * interval[1] > 0 else text
-            return f"{text} ({result['seeds']})"
-    return ""
+def _finding(result: dict[str, Any], form: str, source: str) -> str:
+    """The difference, bold where the interval over documents leaves 0 out; nothing where it was not run."""
+    if form not in result["variants"]:
+        return ""
+    figures = result["variants"][form]["sources"][source]
+    interval = figures["over_documents"]
+    digits = 2 if figures["bits_per_unit"] >= 3 else 3
+    text = f"{figures['difference']:+.{digits}f}"
+    return f"**{text}**" if interval is not None and interval[0] * interval[1] > 0 else text
 
 
 def section(result: dict[str, Any]) -> str:
