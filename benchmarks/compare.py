@@ -444,7 +444,9 @@ def _rows(
 def _distinct(outcomes: dict[str, list[Outcome]]) -> dict[str, list[Any]]:
     """All values of where, with what and when runs were made."""
     made = [outcome.made for of_variant in outcomes.values() for outcome in of_variant]
-    hardware = [each.get("gpu") or f"{each['cpu']}, {each['threads']} thread{'s' * (each['threads'] > 1)}" for each in made]
+    hardware = [
+        each.get("gpu") or f"{each['cpu']}, {each['threads']} thread{'s' * (each['threads'] > 1)}" for each in made
+    ]
     distinct = {key: sorted({each[key] for each in made}) for key in ("torch", "commit", "date")}
     return {"hardware": sorted(set(hardware)), **distinct}
 
