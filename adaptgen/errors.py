@@ -34,6 +34,10 @@ class AdaptgenError(Exception):
         self.remedy = remedy
         super().__init__(f"{problem}. {remedy}." if remedy else f"{problem}.")
 
+    def __reduce__(self) -> tuple[type[AdaptgenError], tuple[str, str]]:
+        """Both sentences, so that an error comes whole out of another process."""
+        return type(self), (self.problem, self.remedy)
+
 
 class UsageError(AdaptgenError):
     """The command line or the arguments of a call make no sense together."""

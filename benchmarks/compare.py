@@ -6,16 +6,20 @@ Every variant is trained from the recipe with each of several seeds, in a folder
 on the test split, every token once. The scores of a run are kept below --records, and a run that has some is not
 trained again, so the command may be stopped and given again, with more seeds or variants, on another machine too.
 Batches depend on the seed alone, so a seed's variants see the same music or text in the same order. `--ablations`
-compares forms of the shortcut in place of other models, `--only` some of both. report.py makes the page of the figures.
+compares forms of the shortcut in place of other models, `--only` some of both; `--jobs` trains several at a time.
+report.py makes the page of the figures.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import signal
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -244,14 +248,47 @@ def _decisive(recipe: Recipe) -> dict[str, Any]:
     )
 
 
-def train_and_score(recipe: Recipe, folder: Path) -> Outcome:
+@dataclass(frozen=True)
+class Run:
+    """What is trained, in which folder, and the file that keeps its scores."""
+
+    recipe: Recipe
+    folder: Path
+    record: Path
+
+
+def make_records(runs: Sequence[Run], *, jobs: int) -> None:
+    """Train and score, so many runs at a time. Where one fails, those that have begun are finished."""
+    if jobs == 1:
+        for run in runs:
+            _make_record(run)
+        return
+    context = multiprocessing.get_context("spawn")
+    # Ctrl-C ends the processes at once; a run goes on from there next time.
+    pool = ProcessPoolExecutor(jobs, context, signal.signal, (signal.SIGINT, signal.SIG_DFL))
+    with pool, progress_bar() as bar:
+        task = bar.add_task("runs", total=len(runs), status="")
+        try:
+            for finished in as_completed([pool.submit(_make_record, run, is_hidden=True) for run in runs]):
+                finished.result()
+                bar.advance(task)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _make_record(run: Run, *, is_hidden: bool = False) -> None:
+    write_record(run.record, run.recipe, train_and_score(run.recipe, run.folder, is_hidden=is_hidden))
+
+
+def train_and_score(recipe: Recipe, folder: Path, *, is_hidden: bool = False) -> Outcome:
     """Train a recipe in a folder, or go on where that was stopped, and score the test splits."""
     restore_folder(folder / "last")
     resume = (folder / "last").is_dir()
     if resume and _decisive(read_recipe(folder)) != _decisive(recipe):
         raise UsageError(f"{folder} holds a run of another recipe", "Give another folder with --runs")
     session = Session(recipe, folder, resume=resume, force=not resume)
-    with progress_bar() as bar:
+    with progress_bar(is_hidden=is_hidden) as bar:
         task = bar.add_task(folder.name, total=recipe.training.max_steps, completed=session.trainer.step, status="")
         session.run(on_step=lambda step: bar.update(task, completed=step["step"]))
     model, tokenizer = session.trainer.model.eval(), session.trainer.checkpoint.tokenizer
@@ -349,6 +386,7 @@ def main(
     records: Annotated[Path, typer.Option(help="Where the scores of each run are kept.")] = RECORDS,
     seeds: Annotated[int, typer.Option(help="How many times each variant is trained; 1 to 8.")] = 3,
     only: Annotated[list[str] | None, typer.Option(help=f"Variants beside {BASELINE!r}, of either kind.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="How many runs at a time, each in a process of its own.")] = 1,
     ablate: Annotated[bool, typer.Option("--ablations", help="Compare forms of the shortcut.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key.path=value of the recipe.")] = None,
 ) -> None:
@@ -368,7 +406,8 @@ def main(
         raise UsageError(f"there is no variant {unknown[0]!r}", f"Give some of: {', '.join(known)}")
     chosen = {BASELINE, *only} if only else forms if ablate else models
     variants = {name: variant for name, variant in known.items() if name in chosen}
-    outcomes = _outcomes(settings, variants, seeds=seeds, runs=runs, records=records)
+    planned = _planned(settings, variants, seeds=seeds, runs=runs, records=records)
+    outcomes = _outcomes(planned, jobs=jobs)
     result = {
         "run": describe_run(seed=0),
         "made": _distinct(outcomes),
@@ -385,34 +424,40 @@ def main(
     print_tables(result, new_console())
 
 
-def _outcomes(
+def _planned(
     settings: Recipe, variants: dict[str, Variant], *, seeds: int, runs: Path, records: Path
-) -> dict[str, list[Outcome]]:
-    """Of each variant with each seed, from records where there are any.
+) -> dict[str, list[Run]]:
+    """A run of each variant with each seed."""
+    planned: dict[str, list[Run]] = {name: [] for name in variants}
+    for name, variant in variants.items():
+        for seed in range(seeds):
+            training = settings.training.model_copy(update={"seed": seed, "max_steps": variant.max_steps})
+            label = f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+            recipe = settings.model_copy(update={"model": variant.model, "training": training, "name": label})
+            folder, record = runs / settings.name / label, records / settings.name / f"{label}.json"
+            planned[name].append(Run(recipe, folder, record))
+    return planned
+
+
+def _outcomes(planned: dict[str, list[Run]], *, jobs: int) -> dict[str, list[Outcome]]:
+    """What came of the planned runs; those that have no record are made first.
 
     Raises:
         UsageError: some are of other data than others.
     """
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in variants}
-    corpora: dict[str, str] = {}
-    for seed in range(seeds):
-        for name, variant in variants.items():
-            training = settings.training.model_copy(update={"seed": seed, "max_steps": variant.max_steps})
-            label = f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-            recipe = settings.model_copy(update={"model": variant.model, "training": training, "name": label})
-            record = records / settings.name / f"{label}.json"
-            if record.is_file():
-                outcome = read_record(record, recipe)
-            else:
-                outcome = train_and_score(recipe, runs / settings.name / label)
-                write_record(record, recipe, outcome)
-            corpora[outcome.corpus] = label
-            if len(corpora) > 1:
-                raise UsageError(
-                    f"{records / settings.name} has runs of other data than {' and '.join(corpora.values())}",
-                    "Give another folder with --records",
-                )
-            outcomes[name].append(outcome)
+    # All variants with a seed before the next seed, so that what is there when it is stopped can be compared.
+    runs = [run for of_one_seed in zip(*planned.values(), strict=True) for run in of_one_seed]
+    for run in runs:
+        if run.record.is_file():
+            read_record(run.record, run.recipe)
+    make_records([run for run in runs if not run.record.is_file()], jobs=jobs)
+    outcomes = {name: [read_record(run.record, run.recipe) for run in of_one] for name, of_one in planned.items()}
+    corpora = {
+        outcome.corpus: run for name in planned for outcome, run in zip(outcomes[name], planned[name], strict=True)
+    }
+    if len(corpora) > 1:
+        one, other, *_ = (run.record for run in corpora.values())
+        raise UsageError(f"{one} and {other} are of different data", "Give another folder with --records")
     return outcomes
 
 

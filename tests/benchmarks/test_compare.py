@@ -56,7 +56,7 @@ def test_recorded_runs_are_taken_and_others_are_trained(tmp_path: Path, corpus: 
     assert first.returncode == 0, first.stderr
     before = read(tmp_path)["variants"]
     more = ("--seeds", 2, "--only", "shortcut", "--only", "plain, as much compute", "--runs", tmp_path / "second")
-    second = compare(tmp_path, corpus, *more)
+    second = compare(tmp_path, corpus, *more, "--jobs", 2)
     assert second.returncode == 0, second.stderr
     after = read(tmp_path)["variants"]
     trained = sorted(folder.name for folder in (tmp_path / "second" / "compare-music").iterdir())
@@ -83,3 +83,11 @@ def test_a_record_of_another_recipe_is_refused(tmp_path: Path, corpus: Path) -> 
     other = compare(tmp_path, corpus, *options, "--set", "training.learning_rate=0.1")
     assert other.returncode == 2
     assert "plain-as-many-parameters-0.json is of another recipe" in other.stderr
+
+
+def test_what_goes_wrong_in_another_process_is_one_sentence(tmp_path: Path, corpus: Path) -> None:
+    shutil.rmtree(corpus / SOURCES[0] / "test")
+    failed = compare(tmp_path, corpus, "--seeds", 1, "--only", "shortcut", "--jobs", 2, "--runs", tmp_path / "runs")
+    assert failed.returncode == 1
+    assert "pop909 has no test split. Give another folder with --data.\n" in failed.stderr
+    assert "Traceback" not in failed.stderr
