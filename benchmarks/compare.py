@@ -50,6 +50,7 @@ PLAIN = "plain"
 BASELINE = "plain, as many parameters"
 SCALED = f"{BASELINE}, embedding scaled"
 SHORTCUT = "shortcut"
+EMBEDDING = f"{SHORTCUT}, the embedding alone"
 PAPER = ShortcutConfig(place="replace", feature_map="mlp")
 """The form of arXiv:2409.10870."""
 VALUE_RESIDUAL = {"depth_mixing": "value_residual"}
@@ -75,6 +76,7 @@ def rivals(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant]:
     models = {
         BASELINE: _widened(plain, model, vocab_sizes),
         SHORTCUT: model,
+        EMBEDDING: _changed(model, depths=(0,)),
         "shortcut as in the paper": model.model_copy(update={"shortcut": PAPER}),
         PLAIN: plain,
         "plain, one layer more": plain.model_copy(update={"num_layers": model.num_layers + 1}),
@@ -93,15 +95,14 @@ def ablations(recipe: Recipe, vocab_sizes: tuple[int, ...]) -> dict[str, Variant
     model = recipe.model
     changes = {
         "every second depth": {"depths": tuple(range(0, model.num_layers - 1, 2))},
-        "the embedding alone": {"depths": (0,)},
         "the deepest alone": {"depths": (model.num_layers - 2,)},
         "its own frame alone": {"window": 1},
         "MLP maps": {"feature_map": "mlp"},
         "in place of self-attention": {"place": "replace"},
     }
     forms = {f"{SHORTCUT}, {name}": _changed(model, **change) for name, change in changes.items()}
-    smaller = f"{SHORTCUT}, the embedding alone"
-    forms[f"{smaller}, as many parameters"] = _widened(forms[smaller], model, vocab_sizes)
+    smaller = _changed(model, depths=(0,))
+    forms |= {EMBEDDING: smaller, f"{EMBEDDING}, as many parameters": _widened(smaller, model, vocab_sizes)}
     baseline = _widened(model.model_copy(update={"shortcut": None}), model, vocab_sizes)
     scaled = baseline.model_copy(update={"scale_embedding": True})
     models = {BASELINE: baseline, SCALED: scaled, SHORTCUT: model, **forms}

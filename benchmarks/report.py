@@ -9,6 +9,7 @@ length of training; the rest is written by hand and kept.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -132,12 +133,16 @@ def _range(interval: list[float] | None) -> str:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Validation loss against tokens and against compute; differences to the baseline with both intervals."""
+    """Validation loss against tokens and against compute; differences to the baseline with their intervals.
+
+    An interval over two seeds says little, and would make all others too small to see: it is in the table alone.
+    """
     training, variants, sources = result["recipe"]["training"], result["variants"], list(result["sources"])
-    figure, axes = plt.subplots(1, 2 + len(sources), figsize=(5 * (2 + len(sources)), 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2 + len(sources), figsize=(5 * (2 + len(sources)), 4.8), layout="constrained")
     tokens_per_step = training["batch_size"] * training["seq_len"]
-    colours = mpl.colormaps["tab10"].colors
-    for (name, row), colour in zip(variants.items(), colours, strict=False):
+    colours = mpl.colormaps["tab10" if len(variants) <= 10 else "tab20"].colors
+    keys = (("over_seeds", 1), ("over_documents", 4))[result["seeds"] < 3 :]
+    for (name, row), colour in zip(variants.items(), itertools.cycle(colours), strict=False):
         curves = row["validation"]
         tokens = np.array([point["step"] for point in curves[0]]) * tokens_per_step
         nats = np.mean([[point["nats_per_token"] for point in curve] for curve in curves], axis=0)
@@ -145,12 +150,12 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes[1].plot(tokens * row["training_flops_per_token"] / 1e12, nats, color=colour, marker="o", markersize=3)
     axes[0].set(xlabel="million tokens", ylabel="validation, nats per token")
     axes[1].set(xlabel="teraFLOP", ylabel="validation, nats per token")
-    axes[0].legend(fontsize="small")
+    figure.legend(loc="outside lower center", ncols=6, fontsize="small")
     names = [name for name in variants if name != result["baseline"]]
     for axis, source in zip(axes[2:], sources, strict=True):
         for place, name in enumerate(names):
             figures = variants[name]["sources"][source]
-            for key, width in (("over_seeds", 1), ("over_documents", 4)):
+            for key, width in keys:
                 if figures[key] is not None:
                     axis.plot(figures[key], [place, place], color=colours[0], linewidth=width)
             axis.plot(figures["difference"], place, "o", color="black", markersize=4)
@@ -159,7 +164,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axis.invert_yaxis()
         axis.locator_params(axis="x", nbins=5)
         axis.set(title=source, xlabel=f"bits per {result['unit']} less {result['baseline']}")
-    figure.suptitle("Left: mean over seeds. Right: below 0 is better; thick over documents, thin over seeds (95 %).")
+    thin = ", thin over seeds" if result["seeds"] >= 3 else ""
+    figure.suptitle(f"Left: mean over seeds. Right: below 0 is better; thick over documents{thin} (95 %).")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
     plt.close(figure)

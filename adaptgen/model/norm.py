@@ -28,7 +28,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[..., C]` from `[..., C]`."""
         if x.is_cuda:
-            return F.rms_norm(x, self.weight.shape, self.weight, eps=MIN_ROOT_MEAN_SQUARE**2)
+            return F.rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, eps=MIN_ROOT_MEAN_SQUARE**2)
         # Entering autograd takes longer than all of this does for one frame.
         normalized = Normalize.apply(x) if x.requires_grad else x * inverse_root_mean_square(x)
         return normalized * self.weight
