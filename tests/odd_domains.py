@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,4 +38,6 @@ def prepare_odd(folder: Path, *, num_workers: int = 2) -> tuple[dict[str, Any], 
 
 
 if __name__ == "__main__":
+    # What is started in the background of a shell without job control ignores it otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     prepare_odd(Path(sys.argv[1]))
