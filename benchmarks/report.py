@@ -141,7 +141,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, 2 + len(sources), figsize=(5 * (2 + len(sources)), 4.8), layout="constrained")
     tokens_per_step = training["batch_size"] * training["seq_len"]
     colours = mpl.colormaps["tab10" if len(variants) <= 10 else "tab20"].colors
-    keys = (("over_seeds", 1), ("over_documents", 4))[result["seeds"] < 3 :]
+    widths = {"over_documents": 4} if result["seeds"] < 3 else {"over_seeds": 1, "over_documents": 4}
     for (name, row), colour in zip(variants.items(), itertools.cycle(colours), strict=False):
         curves = row["validation"]
         tokens = np.array([point["step"] for point in curves[0]]) * tokens_per_step
@@ -155,7 +155,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     for axis, source in zip(axes[2:], sources, strict=True):
         for place, name in enumerate(names):
             figures = variants[name]["sources"][source]
-            for key, width in keys:
+            for key, width in widths.items():
                 if figures[key] is not None:
                     axis.plot(figures[key], [place, place], color=colours[0], linewidth=width)
             axis.plot(figures["difference"], place, "o", color="black", markersize=4)
@@ -164,7 +164,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axis.invert_yaxis()
         axis.locator_params(axis="x", nbins=5)
         axis.set(title=source, xlabel=f"bits per {result['unit']} less {result['baseline']}")
-    thin = ", thin over seeds" if result["seeds"] >= 3 else ""
+    thin = ", thin over seeds" if "over_seeds" in widths else ""
     figure.suptitle(f"Left: mean over seeds. Right: below 0 is better; thick over documents{thin} (95 %).")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
