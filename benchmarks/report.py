@@ -96,7 +96,7 @@ def section(result: dict[str, Any]) -> str:
     for source, num_documents in result["sources"].items():
         documents = f"{num_documents} document{'s' * (num_documents > 1)}"
         lines += [
-            f"| {source}: {documents} | bits per {result['unit']} | less {result['baseline']} "
+            f"| {source}: {documents} | bits per {result['unit']} | minus {result['baseline']} "
             "| over documents | over seeds |",
             "| --- | --- | --- | --- | --- |",
         ]
@@ -163,7 +163,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axis.set_yticks(range(len(names)), names, fontsize="small")
         axis.invert_yaxis()
         axis.locator_params(axis="x", nbins=5)
-        axis.set(title=source, xlabel=f"bits per {result['unit']} less {result['baseline']}")
+        axis.set(title=source, xlabel=f"bits per {result['unit']} minus {result['baseline']}")
     thin = ", thin over seeds" if "over_seeds" in widths else ""
     figure.suptitle(f"Left: mean over seeds. Right: below 0 is better; thick over documents{thin} (95 %).")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,10 +55,10 @@ def _section(name: str, result: dict[str, Any]) -> str:
         f"thread{'s' * (result['threads'] > 1)}, torch {result['torch']}, transformers {result['transformers']}, "
         f"seed {result['seed']}, commit {result['commit']}, {result['date']}, one-minute load {result['load']:.1f}.",
         "",
-        "| what | bar | figure | beside |",
+        "| what | aim | figure | beside |",
         "| --- | --- | --- | --- |",
     ]
-    lines += [f"| {row['what']} | {row['bar']} | {row['figure']} | {row['peer']} |" for row in result["table"]]
+    lines += [f"| {row['what']} | {row['aim']} | {row['figure']} | {row['peer']} |" for row in result["table"]]
     return "\n".join(lines)
 
 

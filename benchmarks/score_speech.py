@@ -150,7 +150,7 @@ def print_tables(corpora: dict[str, dict[str, Any]], console: Console) -> None:
     """Bits per second of all models, then nats per frame of each codebook."""
     console.print("Bits per second on the test split, with 95 % intervals over documents")
     table = Table("corpus", "model", box=None)
-    for heading in ("documents", "seconds", "bits/s", "less the first", "coarsest alone"):
+    for heading in ("documents", "seconds", "bits/s", "minus the first", "coarsest alone"):
         table.add_column(heading, justify="right")
     for name, corpus in corpora.items():
         for model, figures in corpus["models"].items():

@@ -142,8 +142,8 @@ def describe_speed_run(**settings: Any) -> dict[str, Any]:
     return describe_run(seed=0) | here | {"settings": settings}
 
 
-def table_row(what: str, bar: str, figure: str | dict[str, float], peer: str = "") -> dict[str, str]:
+def table_row(what: str, aim: str, figure: str | dict[str, float], peer: str = "") -> dict[str, str]:
     """A line of docs/PERFORMANCE.md; a figure from `ratio` is shown with the range of the rounds."""
     if isinstance(figure, dict):
         figure = f"{figure['ratio']:.2f} x ({figure['least']:.2f} to {figure['most']:.2f})"
-    return {"what": what, "bar": bar, "figure": figure, "peer": peer}
+    return {"what": what, "aim": aim, "figure": figure, "peer": peer}

@@ -41,7 +41,8 @@ def continue_(
         float | None, typer.Option(help="Time at which the new part of a recording begins, in the same way.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Name of the result; FILE.continued.mid here if not given.")
+        Path | None,
+        typer.Option("--output", "-o", help="Name of the result; here, FILE.continued and its suffix, if not given."),
     ] = None,
     wav: Annotated[
         bool, typer.Option(" /--no-wav", show_default=False, help="Write no sound beside the MIDI file.")
@@ -49,7 +50,9 @@ def continue_(
     soundfont: Annotated[Path | None, typer.Option(help="SF2 or SF3 file to play the sound with.")] = None,
     codec: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="What makes sound of a recording's codes: `codec fit --keep-books`."),
+        typer.Option(
+            metavar="FOLDER", help="Made by `adaptgen codec fit --keep-books`, to turn a recording's codes into sound."
+        ),
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of a text, if it cannot be told.")] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw the result as a PNG.")] = False,
@@ -58,9 +61,11 @@ def continue_(
     seed: Annotated[int | None, typer.Option(help="Repeats a result; drawn and shown if not given.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Below 1 safer, above 1 bolder.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Draw from the K likeliest tokens only.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens that hold this share.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the likeliest tokens that have this probability together.")
+    ] = None,
     min_p: Annotated[
-        float | None, typer.Option(help="Drop tokens this much less likely than the likeliest; 0 drops none.")
+        float | None, typer.Option(help="Drop tokens with less than this share of the likeliest one's probability.")
     ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A shipped name or a folder, such as runs/mine/best.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
@@ -68,7 +73,7 @@ def continue_(
 ) -> None:
     """Continue a file.
 
-    Sampling options not given are the checkpoint's own, chosen by measurement.
+    Sampling options that you leave out take the checkpoint's own values.
 
     Example: adaptgen continue song.mid --bars 16
 

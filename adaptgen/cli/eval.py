@@ -47,7 +47,9 @@ def eval_(
     source: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Folder with a copy of the published data, not to fetch them.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many documents, of as many files, evenly spaced.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Measure at most this many documents, from files evenly spaced over the folder.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Documents read side by side; changes no score.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the figures as JSON here.")] = None,
@@ -145,6 +147,9 @@ def eval_(
         print_json(result)
     else:
         _print(result)
+        if not checkpoint and domain.twins:
+            twins = " and ".join(domain.twins)
+            say(f"Only {twins} were trained alike; {domain.default_checkpoint} was trained longer.")
 
 
 def _resolve(dataset: str) -> tuple[Domain, Recipe | None]:
@@ -253,7 +258,7 @@ def _print(result: dict[str, Any]) -> None:
         say(f"skipped {item['file']}: {item['reason']}", stderr=True)
     say(f"{result['data']}: {result['documents']:,} documents, {result['units']:,} {unit}s")
     table = Table("checkpoint", box=None)
-    for heading in ("parameters", "tokens", "nats per token", "perplexity", f"bits per {unit}", "less the first"):
+    for heading in ("parameters", "tokens", "nats per token", "perplexity", f"bits per {unit}", "minus the first"):
         table.add_column(heading, justify="right")
     for row in result["models"]:
         table.add_row(

@@ -91,8 +91,10 @@ def test_a_voice_is_still_itself(codec: SourceFilterCodec) -> None:
 @pytest.mark.parametrize(("corpus", "least_stoi"), [("kathleen", 0.9), ("speechocean762", 0.84)])
 def test_held_out_speech_can_be_understood(codec: SourceFilterCodec, corpus: str, least_stoi: float) -> None:
     pytest.importorskip("pystoi")
-    paths = sorted((Path(CORPORA) / "speech" / corpus / "test").glob("*.flac"))[::12]
-    assert paths
+    folder = Path(CORPORA) / "speech" / corpus / "test"
+    if not folder.is_dir():
+        pytest.skip(f"ADAPTGEN_TEST_DATA has no {corpus}")
+    paths = sorted(folder.glob("*.flac"))[::12]
     values = []
     for path in paths:
         samples, _ = read_mono(open_sound(path), sample_rate_hz=RATE)
