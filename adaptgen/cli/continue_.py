@@ -144,7 +144,7 @@ def continue_(
     for result, row in zip(results, paths, strict=True):
         for path, suffix in zip(row, suffixes, strict=True):
             write_new(path, result.files[suffix], force=force)
-    _report(results, paths, checkpoint=loaded.name, seed=seed, as_json=as_json)
+    _report(results, paths, checkpoint=checkpoint or loaded.name, seed=seed, as_json=as_json)
 
 
 def _write_out(text: str) -> None:

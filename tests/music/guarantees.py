@@ -130,6 +130,8 @@ def check(before: bytes, after: bytes, promise: Promise) -> Outcome:
     notes = with_programs(new, notes)
     check_places(notes, old_notes, join=join, stop=stop)
     check_players(notes, old_notes)
+    check_velocities(notes, old, new)
+    check_controllers(new, notes, join=join, stop=stop)
     check_no_bar_is_silent(notes, new, join=join, stop=stop)
     return Outcome(join, stop, notes)
 
@@ -174,8 +176,9 @@ def pair(added: list[tuple[int, int, bytes]], *, unended: list[Sounding], join: 
                 assert tick == join, f"nothing is there to end at {tick}: {key}"
                 to_end[key] -= 1
         else:
-            is_setting = data[0] >> 4 in (0xC, 0xE) or (data[0] >> 4 == 0xB and data[1] in (7, 11, 64))
-            assert is_setting or data == b"\xff\x01", f"unexpected {data.hex()}"
+            is_setting = data[0] >> 4 in (0xC, 0xE) or (data[0] >> 4 == 0xB and data[1] in (0, 7, 10, 11, 32, 64))
+            is_tempo = tick == join and data[:2] == bytes([0xFF, TEMPO])
+            assert is_setting or is_tempo or data == b"\xff\x01", f"unexpected {data.hex()}"
     assert not open_notes, f"notes hang: {open_notes}"
     assert not any(to_end.values()), f"notes of the prompt hang or are ended twice: {to_end}"
     return sorted(notes)
@@ -216,6 +219,41 @@ def check_players(notes: list[Sounding], old_notes: list[Sounding]) -> None:
             assert note.pitch in drums, f"{note} is no drum"
         elif note.program in PIANOS:
             assert note.pitch in PIANO_PITCHES, f"{note} is not on a piano"
+
+
+def check_velocities(notes: list[Sounding], old: File, new: File) -> None:
+    """Fail unless each player stays between its softest and its loudest; all drums are one player."""
+    was = defaultdict(list)
+    for _, track, data in old.merged:
+        if is_on(data):
+            channel = data[0] & 0xF
+            was[None if channel == DRUM_CHANNEL else track, channel].append(data[2])
+    begun = {(note.start, note.track, note.channel, note.pitch) for note in notes}
+    for tick, track, data in new.merged:
+        if is_on(data) and (tick, track, data[0] & 0xF, data[1]) in begun:
+            channel = data[0] & 0xF
+            own = was[None if channel == DRUM_CHANNEL else track, channel]
+            assert min(own) <= data[2] <= max(own), f"velocity {data[2]} in a part of {min(own)} to {max(own)}"
+
+
+def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int) -> None:
+    """Fail if a pedal is down, a pitch bent or a channel turned off while new notes play on it."""
+    played = {note.channel for note in notes}
+    after: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    for tick, _, data in new.merged:
+        if data[0] >> 4 in (0xB, 0xE) and data[0] & 0xF in played and tick < stop:
+            after[data[0] & 0xF].append((tick, data))
+    for channel, events in after.items():
+        pedal = bend = 0
+        for place, (tick, data) in enumerate(events):
+            if data[0] >> 4 == 0xE:
+                bend = data[1] + 128 * data[2] - 8192
+            elif data[1] in (64, 121):
+                pedal, bend = (data[2] if data[1] == 64 else 0), (bend if data[1] == 64 else 0)
+            is_last = place + 1 == len(events) or events[place + 1][0] > tick
+            if tick >= join and is_last:
+                assert pedal < 64, f"channel {channel} has its pedal down at {tick}"
+                assert not bend, f"channel {channel} is bent at {tick}"
 
 
 def check_no_bar_is_silent(notes: list[Sounding], new: File, *, join: int, stop: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-__all__ = ["ODD_FILES", "build", "melody", "meta", "metre", "note", "program", "tempo"]
+__all__ = ["ODD_FILES", "build", "control", "melody", "meta", "metre", "note", "program", "tempo"]
 
 Timed = tuple[int, bytes]
 BEAT = 480
@@ -252,6 +252,14 @@ add("a gap of 2^29 ticks", melody(4) + meta(0x01, b"", 2**28 - 1) + meta(0x01, b
 # What is in force at the end
 
 add("a pedal that stays down", control(64, 127, 100) + melody())
+add("a pedal pressed after the last bar", melody(16) + control(64, 127, 17 * BEAT) + control(7, 0, 18 * BEAT))
+add("a bend after the last bar", melody(16) + bend(3_000, 17 * BEAT, channel=0))
+add("a pedal of a part that has left", melody(8) + control(64, 127, 4 * BEAT), melody(16, channel=1))
+add(
+    "a reset after the last bar",
+    control(11, 60) + melody(16) + control(121, 0, 17 * BEAT) + control(10, 0, 17 * BEAT) + control(0, 5, 17 * BEAT),
+)
+add("a ritardando at the end", tempo(400_000) + tempo(600_000, 12 * BEAT) + tempo(900_000, 14 * BEAT) + melody(16))
 add("a bend that stays", melody() + bend(12_000, 15 * BEAT))
 add(
     "a volume faded to nothing",

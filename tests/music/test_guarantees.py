@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 from guarantees import Bars, Outcome, Promise, check, check_new_part, join_of
-from odd_files import ODD_FILES, build, melody, metre, note
+from odd_files import ODD_FILES, build, control, melody, metre, note, program, tempo
 from players import STUBBORN_WISHES, five_pitches_only, random_player, stubborn_player
-from smf_reader import notes_of, parse
+from smf_reader import is_on, notes_of, parse
 
 from adaptgen.checkpoint import Checkpoint
 from adaptgen.continuation import continue_file
 from adaptgen.domains.base import ContinuationRequest
+from adaptgen.domains.music.performance import sounding_notes
+from adaptgen.domains.music.song import parse_song
 from adaptgen.errors import InputFileError, UsageError
 from adaptgen.sampling import Sampling
 
@@ -151,6 +153,57 @@ def test_variations_keep_the_promises_and_differ() -> None:
     assert len(set(results)) == 3
     for after in results:
         check(path.read_bytes(), after, promise)
+
+
+@pytest.mark.parametrize(
+    ("tempos", "quarters_per_minute"),
+    [
+        ([(0, 500_000), (12, 700_000), (14, 1_000_000)], 120),
+        ([(0, 500_000), (12, 700_000), (14, 1_000_000), (16, 600_000)], 100),
+        ([(0, 500_000), (14, 1_000_000)], 60),
+        ([(0, 500_000), (4, 700_000), (6, 1_000_000)], 60),
+        ([(0, 500_000), (12, 520_000), (14, 540_000)], 60e6 / 540_000),
+    ],
+    ids=["ritardando", "the tempo after it is there", "one step", "long ago", "hardly slower"],
+)
+def test_a_ritardando_at_the_end_does_not_go_on(
+    tmp_path: Path, tempos: list[tuple[int, int]], quarters_per_minute: float
+) -> None:
+    path = tmp_path / "song.mid"
+    path.write_bytes(build([e for beat, per_beat in tempos for e in tempo(per_beat, 480 * beat)] + melody(16)))
+    request = ContinuationRequest(bars=4, sound=False)
+    (result,) = continue_file(path, random_player(), request, Sampling(), variations=1, seed=0)
+    assert result.summary["seconds"] == pytest.approx(16 * 60 / quarters_per_minute, rel=1e-3)
+    check(path.read_bytes(), result.files[".mid"], Promise(bars=4))
+
+
+def test_a_level_tune_stays_level(tmp_path: Path) -> None:
+    path = tmp_path / "level.mid"
+    path.write_bytes(build(melody(16), [e for n in range(16) for e in note(480 * n, 400, 40, channel=1, velocity=33)]))
+    (after,) = continued(path, Promise(bars=8))
+    assert {(track, data[2]) for _, track, data in parse(after).merged if is_on(data)} == {(0, 80), (1, 33)}
+
+
+def test_drums_are_struck_on_the_keys_of_the_kit(tmp_path: Path) -> None:
+    path = tmp_path / "kit.mid"
+    path.write_bytes(build([e for n in range(64) for e in note(240 * n, 60, (22, 36)[n % 2], channel=9)]))
+    wishes = stubborn_player(lambda kind, value: 9.0 if kind == "PitchDrum" and value in ("36", "42") else 0.0)
+    (after,) = continued(path, Promise(bars=4), player=wishes, sampling=Sampling())
+    struck = [data[1] for tick, _, data in parse(after).merged if is_on(data) and tick >= 64 * 240]
+    assert 22 in struck
+    assert 42 not in struck
+
+
+def test_a_chord_under_the_pedal_of_a_part_that_has_left_rings_no_longer_than_it_did(tmp_path: Path) -> None:
+    path = tmp_path / "left.mid"
+    chord = program(19, channel=1) + control(64, 127, channel=1) + note(0, 480, 48, channel=1)
+    path.write_bytes(build(melody(16), chord, end=16 * 480))
+    player = stubborn_player(lambda kind, value: -50.0 if (kind, value) == ("Program", "19") else 0.0)
+    before, (after,) = path.read_bytes(), continued(path, Promise(bars=4), player=player)
+    ends = [
+        [n.end for n in sounding_notes(parse_song(data, name="").midi) if n.channel == 1] for data in (before, after)
+    ]
+    assert ends[0] == ends[1]
 
 
 def test_a_seed_decides_every_byte() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from adaptgen.domains.music.performance import bar_lines, sounding_notes
+from adaptgen.domains.music.performance import bar_lines, read_controllers, sounding_notes
 from adaptgen.domains.music.pianoroll import draw_pianoroll
 from adaptgen.domains.music.render import default_soundfont, encode_wav, render
 from adaptgen.domains.music.soundfont import SoundFont
@@ -166,6 +166,22 @@ def test_program_change_within_a_track_changes_the_timbre() -> None:
 def test_tracks_that_share_a_channel_keep_their_own_programs() -> None:
     midi = song(program(FLUTE) + note(60, 0, 480), program(ORGAN) + note(60, 0, 480), note(62, 0, 480))
     assert {n.track: n.program for n in sounding_notes(midi)} == {0: FLUTE, 1: ORGAN, 2: ORGAN}
+
+
+def test_a_track_follows_its_channel_until_it_sets_a_thing_itself() -> None:
+    shared = control(64, 127) + control(7, 40) + note(60, 0, 240) + control(64, 0, 960)
+    alone = sounding_notes(song(shared, note(48, 0, 240)))
+    both = song(shared, note(48, 0, 240) + control(64, 0, 1920) + control(7, 100, 1920))
+    assert sounding_notes(both) == alone, "what a track does later changes nothing before"
+    gains = read_controllers(both).gain(np.array([1.0, 3.0]), 1, 0)
+    assert gains[1] > 4 * gains[0]
+
+
+def test_hi_hats_of_electronic_kits_are_heard() -> None:
+    for key, usual in ((22, 42), (26, 46)):
+        edge, hat = (render(song(note(pitch, 0, 480, channel=9))) for pitch in (key, usual))
+        assert level(edge, 0, 0.2) > -40
+        assert np.array_equal(edge, hat)
 
 
 def test_channel_10_plays_drums() -> None:

@@ -10,14 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, estimate_phase
-from adaptgen.domains.music.song import Part, Song, read_song
+from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Part, Song, read_song
 from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
 
 __all__ = ["augment", "check_roundtrip", "grid_of", "read_documents", "tokenize_bars"]
 
-GENERAL_MIDI_DRUMS = {22: 42, 26: 46}
-"""Hi-hat edges of Roland drum kits, which General MIDI lacks, and the hi-hat sounds it has instead."""
 MAX_BARS = 20_000
 MERGED_SHARE = 3
 """One in so many files with several parts of one program is also learned with those parts merged into one, as a

@@ -22,7 +22,7 @@ class MusicDomain(Domain):
     twins = ("music-twin-plain", "music-twin-shortcut")
     example_input = "song.mid"
     held_out = "examples/lieder"
-    suffixes = (".mid", ".midi")
+    suffixes = (".mid", ".midi", ".kar")
     tokenizer_type = MusicTokenizer
 
     def read_documents(self, path: Path, tokenizer: Tokenizer, *, is_training: bool) -> list[np.ndarray]:

@@ -2,8 +2,8 @@
 
 The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
-and no later than its pitch begins again, and a bar is left only when something sounds in it and nobody is due
-(adaptgen.domains.music.rests).
+and no later than its pitch begins again, a part plays between its softest and its loudest, and a bar is left only
+when something sounds in it and nobody is due (adaptgen.domains.music.rests).
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class MusicGrammar(Grammar):
             for slot, ids in zip(plan.slots, self._ids, strict=True)
         ]
         self._num_playable = [int(playable.sum()) for playable in self._playable]
+        self._velocity_ids = [_levels(tokenizer, slot) for slot in plan.slots]
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
         self._leaving = np.array([tokenizer.bar, *np.flatnonzero(tokenizer.kinds == "Program")])
         self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
@@ -100,7 +101,7 @@ class MusicGrammar(Grammar):
         elif self.state is State.POSITION:
             row[self._ids[self.part][self._free_pitches(self.part, self._tick)]] = True
         elif self.state is State.PITCH:
-            row[tokenizer.velocity_ids] = True
+            row[self._velocity_ids[self.part]] = True
         elif self.state is State.VELOCITY:
             row[self._fitting_durations()] = True
         else:
@@ -235,6 +236,12 @@ class MusicGrammar(Grammar):
             self._notes.add(self._slot.channel, self.pitch, self._tick, end)
             self._rests.play(self.part, end)
             self.state = State.NOTE
+
+
+def _levels(tokenizer: MusicTokenizer, slot: Slot) -> np.ndarray:
+    """Velocity tokens between those of a slot's softest and its loudest note."""
+    softest, loudest = (tokenizer.velocity_id(velocity) for velocity in (min(slot.velocities), max(slot.velocities)))
+    return np.arange(softest, loudest + 1)
 
 
 class _Notes:

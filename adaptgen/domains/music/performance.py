@@ -60,22 +60,29 @@ class _Timed:
 class _Settings:
     """Values that change over time, per track and channel.
 
-    Tracks often share a channel. A track that sets a thing itself follows its own settings, for files with
-    more instruments than channels give each track its own; a track that never does follows its channel, for
-    the pedal of a piano is often written in one of its two tracks.
+    Tracks often share a channel. A track that sets a thing itself follows its own settings from then on, for files
+    with more instruments than channels give each track its own; until it does, and if it never does, it follows its
+    channel, for the pedal of a piano is often written in one of its two tracks.
     """
 
     def __init__(self) -> None:
         self._of_track: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
         self._of_channel: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        self._found: dict[tuple[int, int], list[tuple[float, float]]] = {}
 
     def add(self, timed: _Timed, value: float) -> None:
         entry = (timed.seconds, value)
         self._of_track[timed.track, timed.message.channel].append(entry)
         self._of_channel[timed.message.channel].append(entry)
+        self._found.clear()
 
     def of(self, track: int, channel: int) -> list[tuple[float, float]]:
-        return self._of_track.get((track, channel)) or self._of_channel.get(channel, [])
+        part = (track, channel)
+        if part not in self._found:
+            own, shared = self._of_track.get(part, []), self._of_channel.get(channel, [])
+            first = own[0][0] if own else np.inf
+            self._found[part] = [entry for entry in shared if entry[0] < first] + own
+        return self._found[part]
 
     def at(self, seconds: np.ndarray, track: int, channel: int, *, default: float) -> np.ndarray:
         entries = self.of(track, channel)

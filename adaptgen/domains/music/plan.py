@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
 from adaptgen.domains.music.rests import RestHabit, find_habit
-from adaptgen.domains.music.song import Part, Song
+from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
 
@@ -40,6 +40,8 @@ class Slot:
     """What may be played: a range about what was, on the keys for pianos; the usual drums and those in use."""
     part_of_pitch: dict[int, Part] = field(default_factory=dict)
     """For drums: who struck a pitch last."""
+    own_keys: dict[int, int] = field(default_factory=dict)
+    """For drums: pitches of General MIDI whose sound the prompt has on another key alone, and that key."""
 
     @property
     def is_drums(self) -> bool:
@@ -48,6 +50,11 @@ class Slot:
     @property
     def channel(self) -> int:
         return self.parts[0].channel
+
+    @property
+    def velocities(self) -> list[int]:
+        """Of all notes of the prompt."""
+        return [note.velocity for part in self.parts for note in part.notes]
 
     def part_for(self, pitch: int) -> Part:
         """Who plays a pitch."""
@@ -116,7 +123,10 @@ class Plan:
         for part in song.parts:
             for note in part.notes:
                 if note.end > start:
-                    key = (part.channel, note.pitch)
+                    key = (
+                        part.channel,
+                        GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if part.is_drums else note.pitch,
+                    )
                     sounding[key] = max(note.end, sounding.get(key, 0))
         last_bar = grid.bars.index(stop - 1)
         num_bars = last_bar - join_bar + 1
@@ -223,3 +233,6 @@ def _share_out_drums(slot: Slot) -> None:
                 last_struck[note.pitch] = note.start
                 slot.part_of_pitch[note.pitch] = part
     slot.pitches = frozenset(GENERAL_MIDI_DRUM_PITCHES) | frozenset(last_struck)
+    slot.own_keys = {pitch: key for key, pitch in GENERAL_MIDI_DRUMS.items() if key in last_struck}
+    for pitch in last_struck:
+        slot.own_keys.pop(pitch, None)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
+from statistics import median_low
 
 import mido
 import numpy as np
@@ -13,9 +16,10 @@ from adaptgen.domains.music import splice
 from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
-from adaptgen.domains.music.plan import MAX_BARS, Plan, find_join_bar
+from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
 from adaptgen.domains.music.render import check_sound, encode_wav, render
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
+from adaptgen.domains.music.timing import TempoMap, read_tempos, tempo_before_slowing
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 from adaptgen.errors import InputFileError, UsageError
 from adaptgen.paths import printable
@@ -48,6 +52,10 @@ class MusicPrompt(Prompt):
             self.song = _cut_song(self.song, join_bar, path)
         self.grid = grid_of(self.song, anchor=join_bar)
         bars, start = self.song.bars, self.song.bars.start(join_bar)
+        self._restored_tempo = tempo_before_slowing(self.song.midi, bars, join_bar)
+        if self._restored_tempo is not None:
+            midi = splice.with_tempo(self.song.midi, start, self._restored_tempo)
+            self.song = replace(self.song, midi=midi, tempo=TempoMap(read_tempos(midi), midi.ticks_per_beat))
         if request.seconds is not None:
             stop = self.song.tempo.tick(self.song.tempo.seconds(start) + request.seconds)
             if stop <= start:
@@ -72,11 +80,13 @@ class MusicPrompt(Prompt):
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         plan = self.plan
         slots = {slot.program_token: slot for slot in plan.slots}
+        velocities = {token: _own_velocities(slot, self.tokenizer) for token, slot in slots.items()}
         notes = []
         for cell, program, position, duration, pitch, velocity in self.tokenizer.decode(new_tokens):
             start = plan.cells[cell].ticks[position]
-            part = slots[program].part_for(pitch)
-            notes.append(splice.NewNote(part, start, plan.end_tick(start, duration), pitch, velocity))
+            key = slots[program].own_keys.get(pitch, pitch)
+            end, loudness = plan.end_tick(start, duration), velocities[program].get(velocity, velocity)
+            notes.append(splice.NewNote(slots[program].part_for(key), start, end, key, loudness))
         midi = self._splice(notes)
         files = {".mid": _midi_bytes(midi)}
         if self.request.sound:
@@ -93,11 +103,22 @@ class MusicPrompt(Prompt):
             "notes": len(notes),
             "seconds": round(tempo.seconds(plan.stop) - tempo.seconds(plan.start), 3),
         }
+        if self._restored_tempo is not None:
+            per_minute = 60e6 / self._restored_tempo
+            summary["tempo"] = f"{per_minute:.0f} quarter notes a minute, as before the song slows down at its end"
         return Continuation(files=files, summary=summary)
 
     def _splice(self, notes: list[splice.NewNote]) -> mido.MidiFile:
         write = splice.extract_new if self.request.new_only else splice.merge
         return write(self.song, notes, start=self.plan.start, stop=self.plan.stop)
+
+
+def _own_velocities(slot: Slot, tokenizer: MusicTokenizer) -> dict[int, int]:
+    """Levels in which a slot's notes lie, and the velocity in the middle of those: a level tune stays level."""
+    within: dict[int, list[int]] = defaultdict(list)
+    for velocity in slot.velocities:
+        within[int(tokenizer.values[tokenizer.velocity_id(velocity)])].append(velocity)
+    return {level: median_low(values) for level, values in within.items()}
 
 
 def _check_length(request: ContinuationRequest) -> None:

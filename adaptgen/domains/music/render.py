@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from bisect import bisect_right
 from collections import defaultdict
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -25,7 +26,7 @@ from adaptgen.domains.music.performance import (
     read_controllers,
     sounding_notes,
 )
-from adaptgen.domains.music.song import DRUM_CHANNEL
+from adaptgen.domains.music.song import DRUM_CHANNEL, GENERAL_MIDI_DRUMS
 from adaptgen.domains.music.soundfont import SoundFont, Zone
 from adaptgen.errors import InputFileError
 
@@ -74,6 +75,7 @@ def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: i
     if not notes:
         return np.zeros((2, int(_TAIL_SECONDS * sample_rate)), dtype=np.float32)
     _check_size(notes, max(note.end for note in notes))
+    notes = [_with_a_zone(note, font) for note in notes]
     controllers = read_controllers(midi)
     cuts = _choke_times(notes, font)
     last = max(min(note.end, note.start + _MAX_NOTE_SECONDS) for note in notes)
@@ -234,6 +236,14 @@ def _zones_of(zones: tuple[Zone, ...], note: SoundingNote) -> list[Zone]:
         for zone in zones
         if zone.keys[0] <= note.pitch <= zone.keys[1] and zone.velocities[0] <= note.velocity <= zone.velocities[1]
     ]
+
+
+def _with_a_zone(note: SoundingNote, font: SoundFont) -> SoundingNote:
+    """The note; of a drum that the font lacks, the sound that General MIDI has for it."""
+    other = GENERAL_MIDI_DRUMS.get(note.pitch)
+    if note.channel != DRUM_CHANNEL or other is None or _zones_of(font.zones(note.program, True), note):
+        return note
+    return replace(note, pitch=other)
 
 
 def _choke_times(notes: list[SoundingNote], font: SoundFont) -> dict[SoundingNote, float]:

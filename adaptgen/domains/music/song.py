@@ -20,6 +20,7 @@ from adaptgen.errors import InputFileError
 
 __all__ = [
     "DRUM_CHANNEL",
+    "GENERAL_MIDI_DRUMS",
     "Note",
     "Part",
     "Song",
@@ -30,6 +31,8 @@ __all__ = [
 
 DRUM_CHANNEL = 9
 """Channel 10 of General MIDI, counted from zero."""
+GENERAL_MIDI_DRUMS = {22: 42, 26: 46}
+"""Hi-hat edges of Roland drum kits, which General MIDI lacks, and the hi-hat sounds it has instead."""
 MAX_FILE_BYTES = 4 * 2**20
 """Half a million notes. Reading and writing this much takes about a minute and a gigabyte."""
 

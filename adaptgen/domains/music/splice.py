@@ -14,12 +14,14 @@ import mido
 
 from adaptgen.domains.music.smf import LONGEST_DELTA_TICKS
 from adaptgen.domains.music.song import Part, Song
-from adaptgen.domains.music.timing import Timed, timed
+from adaptgen.domains.music.timing import Timed, all_events, timed
 
 __all__ = ["NewNote", "cut", "extract_new", "merge"]
 
-BANK, VOLUME, PAN, EXPRESSION, BANK_FINE, PEDAL = 0, 7, 10, 11, 32, 64
+BANK, VOLUME, PAN, EXPRESSION, BANK_FINE, PEDAL, RESET = 0, 7, 10, 11, 32, 64, 121
 PEDAL_DOWN = 64
+UNSET = {BANK: 0, BANK_FINE: 0, VOLUME: 100, PAN: 64, EXPRESSION: 127, PEDAL: 0}
+"""Controllers that hold for the new part, and what they are where nothing sets them."""
 FADED_SHARE = 0.25
 """A channel whose volume or expression ends below this share of its loudest is taken to have faded out."""
 
@@ -77,6 +79,19 @@ def cut(midi: mido.MidiFile, tick: int) -> mido.MidiFile:
     return result
 
 
+def with_tempo(midi: mido.MidiFile, tick: int, tempo: int) -> mido.MidiFile:
+    """A copy that goes on from a tick with a tempo in microseconds per quarter."""
+    result = _empty_like(midi)
+    for index, track in enumerate(midi.tracks):
+        *events, (end, _) = [*timed(track), (sum(message.time for message in track), None)]
+        events = [event for event in events if event[1].type != "end_of_track"]
+        if index == 0:
+            events.append((tick, mido.MetaMessage("set_tempo", tempo=tempo)))
+            events.sort(key=lambda event: event[0])
+        result.tracks.append(untimed(events, end=end))
+    return result
+
+
 def merge(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mido.MidiFile:
     """The song with the notes in it.
 
@@ -84,22 +99,28 @@ def merge(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mid
         song: what the notes are added to.
         notes: all between `start` and `stop`.
         start: the join. Notes that the file never ends are ended there, and a held pedal, a bent pitch or a
-            faded volume is put right for the channels that go on.
+            faded volume is put right for the channels that go on. What the file does to their settings after that
+            is taken back at the same tick. A pedal that is never lifted is, at the file's old end, on all others.
         stop: tick up to which the tracks last at least.
     """
     additions: dict[int, list[tuple[int, int, mido.Message]]] = {}
     for track, channel, pitch in song.unended:
         off = mido.Message("note_off", channel=channel, note=pitch)
         additions.setdefault(track, []).append((start, OFF, off))
-    channels = _channels_at(song.midi, start)
-    for part in _parts_of(notes):
+    channels, parts = _channels_at(song.midi, start), _parts_of(notes)
+    for part in parts:
         channel = channels[part.channel]
         messages = _setup(channel, part, is_fresh=False)
         additions.setdefault(part.track, []).extend((start, SETUP, message) for message in messages)
-        for tick, track in channel.later_programs:
+        for tick, track, message in channel.later:
             if tick < stop:
-                again = mido.Message("program_change", channel=part.channel, program=part.program)
-                additions.setdefault(max(track, part.track), []).append((tick, SETUP, again))
+                again = _undo(message, channel, part)
+                additions.setdefault(max(track, part.track), []).extend((tick, SETUP, each) for each in again)
+    played = {part.channel for part in parts}
+    for tick, track, message in _pedals_left_down(song.midi):
+        if message.channel not in played:
+            up = message.copy(value=0, time=0)
+            additions.setdefault(track, []).append((max(start, tick), SETUP, up))
     for track, tick, order, message in _note_messages(notes):
         additions.setdefault(track, []).append((tick, order, message))
     result = _empty_like(song.midi)
@@ -169,33 +190,27 @@ class Channel:
     Attributes:
         controls: the value of each controller that was set.
         loudest: the largest value so far of the controllers for loudness.
-        later_programs: tick and track of the program changes that are still to come.
+        later: tick, track and message of what changes its settings afterwards.
     """
 
     program: int = 0
     bend: int = 0
     controls: dict[int, int] = field(default_factory=dict)
     loudest: dict[int, int] = field(default_factory=lambda: {VOLUME: 0, EXPRESSION: 0})
-    later_programs: list[tuple[int, int]] = field(default_factory=list)
+    later: list[tuple[int, int, mido.Message]] = field(default_factory=list)
 
 
 def _channels_at(midi: mido.MidiFile, start: int) -> list[Channel]:
     channels = [Channel() for _ in range(16)]
-    settings = [
-        (tick, index, message)
-        for index, track in enumerate(midi.tracks)
-        for tick, message in timed(track)
-        if message.type in ("program_change", "pitchwheel", "control_change")
-    ]
-    for tick, track, message in sorted(settings, key=lambda setting: setting[0]):
-        channel = channels[message.channel]
-        if message.type == "program_change":
-            if tick < start:
-                channel.program = message.program
-            else:
-                channel.later_programs.append((tick, track))
-        elif tick > start:
+    for tick, track, message in all_events(midi):
+        if message.type not in ("program_change", "pitchwheel", "control_change"):
             continue
+        channel = channels[message.channel]
+        # A program at the join is for notes that were to come, a controller may be for those that ring on.
+        if tick > start or (tick == start and message.type == "program_change"):
+            channel.later.append((tick, track, message))
+        elif message.type == "program_change":
+            channel.program = message.program
         elif message.type == "pitchwheel":
             channel.bend = message.pitch
         else:
@@ -212,10 +227,10 @@ def _setup(channel: Channel, part: Part, *, is_fresh: bool) -> list[mido.Message
         is_fresh: state everything, because nothing comes before; else only what must change.
     """
     values, messages = channel.controls, []
-    for control, loudest in channel.loudest.items():
-        is_faded = values.get(control, loudest) < FADED_SHARE * loudest
-        if is_faded or (is_fresh and control in values):
-            messages.append((control, loudest if is_faded else values[control]))
+    for control in channel.loudest:
+        held = _held(channel, control)
+        if control in values and (is_fresh or held != values[control]):
+            messages.append((control, held))
     if is_fresh:
         messages = [(control, values[control]) for control in (BANK, BANK_FINE, PAN) if control in values] + messages
     elif values.get(PEDAL, 0) >= PEDAL_DOWN:
@@ -229,3 +244,40 @@ def _setup(channel: Channel, part: Part, *, is_fresh: bool) -> list[mido.Message
     if channel.bend and not is_fresh:
         setup.append(mido.Message("pitchwheel", channel=part.channel, pitch=0))
     return setup
+
+
+def _held(channel: Channel, control: int) -> int:
+    """The value that a controller has for the new part: the one at the join, but no pedal and nothing faded."""
+    value = 0 if control == PEDAL else channel.controls.get(control, UNSET[control])
+    loudest = channel.loudest.get(control, 0)
+    return loudest if value < FADED_SHARE * loudest else value
+
+
+def _undo(message: mido.Message, channel: Channel, part: Part) -> list[mido.Message]:
+    """What takes a later change of a part's settings back; nothing where there is nothing to take back."""
+    if message.type == "program_change":
+        return [mido.Message("program_change", channel=part.channel, program=part.program)]
+    if message.type == "pitchwheel":
+        return [mido.Message("pitchwheel", channel=part.channel, pitch=0)] if message.pitch else []
+    controls = {message.control: message.value}
+    if message.control == RESET:
+        controls = {EXPRESSION: UNSET[EXPRESSION]}
+    return [
+        mido.Message("control_change", channel=part.channel, control=control, value=_held(channel, control))
+        for control, value in controls.items()
+        if control in UNSET and value != _held(channel, control)
+    ]
+
+
+def _pedals_left_down(midi: mido.MidiFile) -> list[tuple[int, int, mido.Message]]:
+    """Tick of the file's end, track and last message of each channel's pedal that is not lifted before."""
+    last: dict[int, tuple[int, mido.Message]] = {}
+    events = all_events(midi)
+    for _, track, message in events:
+        if message.type == "control_change" and message.control in (PEDAL, RESET):
+            last[message.channel] = (track, message)
+    return [
+        (events[-1][0], track, message)
+        for track, message in last.values()
+        if message.control == PEDAL and message.value >= PEDAL_DOWN
+    ]

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 
 import mido
 
-__all__ = ["BarLines", "TempoMap", "Timed", "all_events", "read_metres", "read_tempos", "timed"]
+__all__ = [
+    "BarLines",
+    "TempoMap",
+    "Timed",
+    "all_events",
+    "read_metres",
+    "read_tempos",
+    "tempo_before_slowing",
+    "timed",
+]
 
 DEFAULT_TEMPO = 500_000
 """Microseconds per quarter note: 120 quarter notes a minute."""
+SLOWING_BARS, LAST_SLOWING_BARS, LEAST_SLOWING = 4, 2, 1.25
+"""What counts as slowing down at the end: within so many bars, the last time within fewer, by this factor in all."""
 LARGEST_DENOMINATOR = 64
 
 Timed = tuple[int, mido.Message | mido.MetaMessage]
@@ -43,6 +55,30 @@ def read_metres(midi: mido.MidiFile) -> list[tuple[int, int, int]]:
         for tick, _, message in all_events(midi)
         if message.type == "time_signature" and _has_bars(message, midi.ticks_per_beat)
     ]
+
+
+def tempo_before_slowing(midi: mido.MidiFile, bars: BarLines, stop_bar: int) -> int | None:
+    """The tempo before a ritardando that the last bars before one are; None if they are not.
+
+    That is two steps or more from slow to slower, up to the last tempo before the bar. A single step may begin a
+    slower section, and a file that says what comes after needs no help.
+
+    Returns:
+        Microseconds per quarter.
+    """
+    stop = bars.start(stop_bar)
+    tempos = {tick: tempo for tick, tempo in [(0, DEFAULT_TEMPO), *read_tempos(midi)] if tick <= stop}
+    if stop in tempos:
+        return None
+    steps = [step for last, step in pairwise([(0, 0), *tempos.items()]) if step[1] != last[1]]
+    first = len(steps) - 1
+    while first and steps[first - 1][1] < steps[first][1]:
+        first -= 1
+    slower = steps[first + 1 :]
+    if len(slower) < 2 or slower[-1][1] < LEAST_SLOWING * steps[first][1]:
+        return None
+    begins, ends = (bars.start(max(0, stop_bar - count)) for count in (SLOWING_BARS, LAST_SLOWING_BARS))
+    return steps[first][1] if slower[0][0] >= begins and slower[-1][0] >= ends else None
 
 
 def _has_bars(message: mido.MetaMessage, ticks_per_beat: int) -> bool:

@@ -215,6 +215,10 @@ class MusicTokenizer(Tokenizer):
         kind = "PitchDrum" if is_drums else "Pitch"
         return np.array([self.ids.get(f"{kind}_{pitch}", -1) for pitch in range(128)])
 
+    def velocity_id(self, velocity: int) -> int:
+        """The token of the level that is nearest to a velocity."""
+        return int(self.velocity_ids[np.abs(self.remi.velocities - velocity).argmin()])
+
     def bar_length_id(self, steps: int) -> int:
         """The token that follows Bar for a cell of so many steps."""
         return self.ids[f"TimeSig_{-(-steps // STEPS_PER_SIXTEENTH)}/16"]
