@@ -13,7 +13,7 @@ from players import STUBBORN_WISHES, stubborn_player
 from adaptgen.continuation import continue_file
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.music.corpus import grid_of
-from adaptgen.domains.music.rests import RestHabit, find_habit
+from adaptgen.domains.music.rests import RestHabit, Tune, find_habit, find_tune
 from adaptgen.domains.music.song import parse_song
 from adaptgen.sampling import Sampling
 
@@ -88,3 +88,38 @@ def test_a_part_stays_near_its_range(
         (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0))
         found |= {n.pitch for n in check(path.read_bytes(), result.files[".mid"], Promise(bars=4)).notes}
     assert (min(found), max(found)) == (lowest, highest)
+
+
+def pianist(bars: int) -> list:
+    """A waltz for one track: chords below, and above them a tune that comes in on the second beat at the latest."""
+    chords = [e for beat in range(4 * bars) for pitch in (48, 55) for e in note(beat * BEAT, BEAT // 2, pitch)]
+    tune = [e for bar in range(bars) for e in note(bar * BAR + bar % 2 * BEAT, BEAT, 76 + bar % 5)]
+    return chords + tune
+
+
+@pytest.mark.parametrize("wish", STUBBORN_WISHES)
+def test_a_pianist_goes_on_with_the_tune_whatever_the_model_says(tmp_path: Path, wish: str) -> None:
+    path = tmp_path / "piano.mid"
+    path.write_bytes(build(pianist(8)))
+    request = ContinuationRequest(bars=6, sound=False)
+    (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0))
+    outcome = check(path.read_bytes(), result.files[".mid"], Promise(bars=6))
+    for bar in range(6):
+        line = outcome.join + BAR * bar
+        assert any(
+            n.pitch >= 77 - 7 and n.start <= line + BEAT and n.end > line and n.start > line - 4 * BAR
+            for n in outcome.notes
+        ), f"bar {bar + 1} has no tune by its second beat"
+
+
+def test_a_tune_is_found_above_an_accompaniment_only() -> None:
+    def tune_of(*tracks: list) -> Tune | None:
+        song = parse_song(build(*tracks), name="song")
+        return find_tune(song.parts[:1], grid_of(song), join_bar=8)
+
+    found = tune_of(pianist(8))
+    assert (found.lowest, found.latest_step, found.habit.longest) == (77 - 7, 12, 0)
+    assert tune_of(melody(32)) is None
+    chords = [event for pitch in (60, 64, 67) for beat in range(32) for event in note(beat * BEAT, BEAT, pitch)]
+    assert tune_of(chords) is None
+    assert tune_of(pianist(3)) is None

@@ -15,7 +15,7 @@ import numpy as np
 
 from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.domains.music.plan import Cell, Plan, Slot
-from adaptgen.domains.music.rests import Rests
+from adaptgen.domains.music.rests import RestHabit, Rests
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 
 __all__ = ["MusicGrammar"]
@@ -57,6 +57,8 @@ class MusicGrammar(Grammar):
         self._ways: dict[int, list[int]] | None = None
         self._notes = _Notes(plan)
         self._rests = Rests(plan.habits, least_ring=plan.ticks_per_beat / 4)
+        tune_habits = [RestHabit(None, 0, 0) if tune is None else tune.habit for tune in plan.tunes]
+        self._tune_rests = Rests(tune_habits, least_ring=plan.ticks_per_beat / 4)
         self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
         self._playable = [
             np.array([pitch in slot.pitches and ids[pitch] >= 0 for pitch in range(128)])
@@ -97,7 +99,8 @@ class MusicGrammar(Grammar):
         elif self.state is State.BAR:
             row[tokenizer.bar_length_id(self._cell.num_steps)] = True
         elif self.state is State.PROGRAM:
-            row[[tokenizer.position_ids[step] for step in self._ways_on()[self.part]]] = True
+            steps = self._ways_on()[self.part]
+            row[[tokenizer.position_ids[step] for step in self._tune_steps(steps) or steps]] = True
         elif self.state is State.POSITION:
             row[self._ids[self.part][self._free_pitches(self.part, self._tick)]] = True
         elif self.state is State.PITCH:
@@ -111,6 +114,8 @@ class MusicGrammar(Grammar):
     def _allow_after_note(self, row: np.ndarray) -> None:
         """A higher pitch, a later step, a later part, or the next bar."""
         ways = self._ways_on()
+        if self._allow_tune(row, ways):
+            return
         next_due = self._next_due(ways)
         for part, steps in ways.items():
             if next_due is not None and part > next_due:
@@ -126,9 +131,30 @@ class MusicGrammar(Grammar):
         # Without a way to make it sound, a bar may stay silent; only odd files come to that.
         row[self.tokenizer.bar] = next_due is None and (self._first_silent_bar() is None or not ways)
 
+    def _allow_tune(self, row: np.ndarray, ways: dict[int, list[int]]) -> bool:
+        """If the part's tune is due and can yet come: later steps and higher pitches that lead to it, nothing else."""
+        if self.part not in self._tune_rests.due:
+            return False
+        steps = self._tune_steps(ways.get(self.part, []))
+        row[[self.tokenizer.position_ids[step] for step in steps]] = True
+        if self.state is State.NOTE and self.notes_at_onset < MAX_NOTES_PER_ONSET:
+            higher = self._free_pitches(self.part, self._tick)
+            higher[: self.pitch + 1 if steps else max(self.pitch + 1, self.plan.tunes[self.part].lowest)] = False
+            row[self._ids[self.part][higher]] = True
+        return bool(row.any())
+
+    def _tune_steps(self, steps: list[int]) -> list[int]:
+        """Those of the part's steps at which its tune, if it is due, can come in good time; none if it is not due."""
+        if self.part not in self._tune_rests.due:
+            return []
+        tune, ticks = self.plan.tunes[self.part], self._cell.ticks
+        in_time = (step for step in steps if step <= tune.latest_step)
+        return [step for step in in_time if self._free_pitches(self.part, ticks[step])[tune.lowest :].any()]
+
     def _next_due(self, ways: dict[int, list[int]]) -> int | None:
         """The part that must not be passed over, of those that can play."""
-        return min((part for part in ways if part > self.part and part in self._rests.due), default=None)
+        due = self._rests.due | self._tune_rests.due
+        return min((part for part in ways if part > self.part and part in due), default=None)
 
     def stand_ins(self) -> Sequence[StandIn]:
         """Going to the part that is due stands for leaving the bar and for going to parts that may not come next."""
@@ -136,7 +162,7 @@ class MusicGrammar(Grammar):
             return ()
         ways = self._ways_on()
         next_due = self._next_due(ways)
-        if next_due is None:
+        if next_due is None or self.part in self._tune_rests.due:
             return ()
         legal = [self._program_ids[part] for part in ways if part <= next_due]
         return [StandIn(0, self._program_ids[next_due], np.setdiff1d(self._leaving, legal))]
@@ -218,6 +244,7 @@ class MusicGrammar(Grammar):
             begin = min([self._cell.start, *self._cell.ticks.values()])
             self._notes.forget_before(begin)
             self._rests.begin_cell(begin)
+            self._tune_rests.begin_cell(begin)
             self.state, self.part, self.step = State.BAR, -1, -1
         elif kind == "TimeSig":
             self.state = State.BAR_LENGTH
@@ -235,6 +262,9 @@ class MusicGrammar(Grammar):
             end = self.plan.end_tick(self._tick, duration)
             self._notes.add(self._slot.channel, self.pitch, self._tick, end)
             self._rests.play(self.part, end)
+            tune = self.plan.tunes[self.part]
+            if tune is not None and self.pitch >= tune.lowest:
+                self._tune_rests.play(self.part, end)
             self.state = State.NOTE
 
 

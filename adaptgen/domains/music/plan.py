@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
-from adaptgen.domains.music.rests import RestHabit, find_habit
+from adaptgen.domains.music.rests import RestHabit, Tune, find_habit, find_tune
 from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
@@ -88,6 +88,7 @@ class Plan:
         cells: the bars.
         slots: the parts, in writing order.
         habits: how each of them has rested.
+        tunes: of each of them that accompanies itself, None for others.
         sounding: (channel, pitch) of prompt notes that ring into the new part, and the tick at which they end.
         num_bars: how many bars that is, a last one that `stop` cuts included.
     """
@@ -98,6 +99,7 @@ class Plan:
     cells: Sequence[Cell]
     slots: Sequence[Slot]
     habits: Sequence[RestHabit]
+    tunes: Sequence[Tune | None]
     sounding: dict[tuple[int, int], int]
     num_bars: int
 
@@ -137,7 +139,8 @@ class Plan:
         layout = grid.layout(join_bar, last_bar + 1)
         cells = tuple(_cells(grid, layout, start, stop))
         habits = [find_habit(slot.parts, grid, join_bar=join_bar) for slot in slots]
-        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, habits, sounding, num_bars)
+        tunes = [None if slot.is_drums else find_tune(slot.parts, grid, join_bar=join_bar) for slot in slots]
+        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, habits, tunes, sounding, num_bars)
 
 
 def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int) -> Iterator[Cell]:

@@ -2,6 +2,8 @@
 
 A model that has met few bands lets part after part fall silent, and what is silent in the context stays silent. So a
 part that has rested for as many bars as it ever did in the prompt's last bars is due, and must play in the next one.
+The same goes for the tune of a part that accompanies itself, such as a pianist's right hand: it is due by the step at
+which it always came.
 """
 
 from __future__ import annotations
@@ -9,14 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import median
 
-from adaptgen.domains.music.grid import Grid
-from adaptgen.domains.music.song import Part
+from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid
+from adaptgen.domains.music.song import Note, Part
 
-__all__ = ["RestHabit", "Rests", "find_habit"]
+__all__ = ["RestHabit", "Rests", "Tune", "find_habit", "find_tune"]
 
 HABIT_BARS = 16
 """How far back a habit is looked for."""
+TUNE_DEPTH = 7
+"""By how many semitones a tune may be below the middle one of its bars' highest notes."""
+LEAST_TUNE_BARS = 4
+"""Fewer bars with notes show no tune."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +41,56 @@ class RestHabit:
     rings_until: int
 
 
+@dataclass(frozen=True)
+class Tune:
+    """The upper voice of a part that accompanies itself.
+
+    Attributes:
+        lowest: the pitch from which a note belongs to it.
+        latest_step: of a cell, by which it came in wherever it played.
+        habit: how it has rested.
+    """
+
+    lowest: int
+    latest_step: int
+    habit: RestHabit
+
+
 def find_habit(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> RestHabit:
     """The habit of parts that play as one, in the bars before `join_bar`."""
+    return _habit_of([note for part in parts for note in part.notes], grid, join_bar)
+
+
+def find_tune(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> Tune | None:
+    """The tune above an accompaniment, in most of the last bars, of parts that play as one; None if there is none."""
+    notes = [note for part in parts for note in part.notes]
+    lines = _lines(grid, join_bar)
+    cells = [[n for n in notes if start <= n.start < stop] for start, stop in pairwise(lines)]
+    tops = [max(note.pitch for note in cell) for cell in cells if cell]
+    if len(tops) < LEAST_TUNE_BARS:
+        return None
+    lowest = int(median(tops)) - TUNE_DEPTH
+    if 2 * sum(any(note.pitch < lowest for note in cell) for cell in cells) < len(cells):
+        return None
+    upper = [note for note in notes if note.pitch >= lowest]
+    entries = [
+        min((note.start - line for note in cell if note.pitch >= lowest), default=0)
+        for line, cell in zip(lines, cells, strict=False)
+    ]
+    latest_step = round(max(entries) * STEPS_PER_BEAT / grid.bars.ticks_per_beat)
+    return Tune(lowest, latest_step, _habit_of(upper, grid, join_bar))
+
+
+def _lines(grid: Grid, join_bar: int) -> list[int]:
+    """Ticks at which the last cells before the join begin, and the join."""
     layout = grid.layout(max(0, join_bar - HABIT_BARS), join_bar)
-    lines = [grid.tick(cell.first_bar, cell.first_step) for cell in layout] + [grid.tick(join_bar, 0)]
-    rings_until = max(note.end for part in parts for note in part.notes)
-    recent = [note for part in parts for note in part.notes if note.end > lines[0]]
+    return [grid.tick(cell.first_bar, cell.first_step) for cell in layout] + [grid.tick(join_bar, 0)]
+
+
+def _habit_of(notes: Sequence[Note], grid: Grid, join_bar: int) -> RestHabit:
+    lines = _lines(grid, join_bar)
+    rings_until = max(note.end for note in notes)
+    recent = [note for note in notes if note.end > lines[0]]
     sounds = []
     for start, stop in pairwise(lines):
         enough = min(grid.bars.ticks_per_beat / 4, stop - start - 1)
