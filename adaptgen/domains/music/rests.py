@@ -70,7 +70,7 @@ def find_tune(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> Tune | Non
     if len(tops) < LEAST_TUNE_BARS:
         return None
     lowest = int(median(tops)) - TUNE_DEPTH
-    if 2 * sum(any(note.pitch < lowest for note in cell) for cell in cells) < len(cells):
+    if 2 * sum(_is_accompanied(cell, lowest) for cell in cells) < len(cells):
         return None
     upper = [note for note in notes if note.pitch >= lowest]
     entries = [
@@ -79,6 +79,12 @@ def find_tune(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> Tune | Non
     ]
     latest_step = round(max(entries) * STEPS_PER_BEAT / grid.bars.ticks_per_beat)
     return Tune(lowest, latest_step, _habit_of(upper, grid, join_bar))
+
+
+def _is_accompanied(notes: Sequence[Note], lowest: int) -> bool:
+    """Whether a note from a pitch up sounds together with one below it."""
+    upper, lower = ([n for n in notes if (n.pitch >= lowest) == is_upper] for is_upper in (True, False))
+    return any(one.start < other.end and other.start < one.end for one in upper for other in lower)
 
 
 def _lines(grid: Grid, join_bar: int) -> list[int]:
