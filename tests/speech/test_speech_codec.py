@@ -15,9 +15,10 @@ from adaptgen.domains.speech.fitting import IntelligibilityLoss, fit_codec
 from adaptgen.domains.speech.metrics import compare
 from adaptgen.domains.speech.pitch import NUM_CODES, dequantize_pitch, quantize_pitch, track_pitch
 from adaptgen.domains.speech.quantizer import ResidualQuantizer
-from adaptgen.domains.speech.sound import open_sound, read_mono
-from adaptgen.domains.speech.source_filter import SourceFilterCodec
-from adaptgen.domains.speech.splice import best_lag, cross_fade, extend
+from adaptgen.domains.speech.sound import SILENCE, loudness, open_sound, read_mono
+from adaptgen.domains.speech.source_filter import HOP, NUM_BANDS, SourceFilterCodec
+from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, limit
+from adaptgen.domains.speech.synthesis import Synthesizer
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -156,12 +157,17 @@ def test_a_codec_is_fitted_stored_and_read(tmp_path: Path, network_steps: int) -
 
 def test_with_its_books_kept_a_codec_is_trained_further(codec: SourceFilterCodec) -> None:
     paths = sorted((EXAMPLES / "speech" / "train").glob("*.ogg"))[:2]
-    further, bare = (fit_codec(paths, seed=1, network_steps=steps, keep_books_of=codec) for steps in (2, 0))
-    assert further.fingerprint == bare.fingerprint == codec.fingerprint
+    further, kept = (fit_codec(paths, seed=1, network_steps=steps, keep_books_of=codec) for steps in (2, 0))
+    bare = SourceFilterCodec(
+        codec.quantizer, Synthesizer(num_bands=NUM_BANDS, hop=HOP, sample_rate_hz=RATE, has_network=False)
+    )
+    assert further.fingerprint == kept.fingerprint == bare.fingerprint == codec.fingerprint
     assert further.about["network_steps"] == codec.about["network_steps"] + 2
+    assert kept.about["network_steps"] == codec.about["network_steps"]
     codes = codec.encode(voice(1).astype(np.float32))
-    before, after, without = (each.decode(codes) for each in (codec, further, bare))
+    before, after, same, without = (each.decode(codes) for each in (codec, further, kept, bare))
     assert 0 < np.abs(after - before).max() < 0.1 * np.abs(without - before).max()
+    assert (same == before).all(), "no step was asked for, and the network is another one"
 
 
 def test_the_loss_rises_as_speech_is_blurred() -> None:
@@ -187,6 +193,13 @@ def test_too_little_to_fit_is_said() -> None:
         fit_codec([EXAMPLES / "talk.wav"], seed=0, network_steps=0)
 
 
+@pytest.mark.parametrize("keep_books", [False, True])
+def test_a_folder_without_a_recording_is_refused(tmp_path: Path, codec: SourceFilterCodec, keep_books: bool) -> None:
+    (tmp_path / "notes.wav").write_text("This is no sound.")
+    with pytest.raises(InputFileError, match="no recording that can be used among 1 file"):
+        fit_codec([tmp_path / "notes.wav"], seed=0, network_steps=0, keep_books_of=codec if keep_books else None)
+
+
 def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"codec\.safetensors cannot be used"):
         load_codec(weights=tmp_path)
@@ -208,3 +221,43 @@ def test_a_tone_rings_on() -> None:
     ones = np.ones((320, 2))
     faded = cross_fade(ones, 0 * ones) ** 2 + cross_fade(0 * ones, ones) ** 2
     assert np.allclose(faded, 1)
+
+
+@pytest.mark.parametrize("rate", [8000, 44_100])
+def test_a_limiter_is_smooth_and_leaves_what_fits(rate: int) -> None:
+    """One syllable of a tone is four times as loud as there is room for, in one of two channels."""
+    time = np.arange(rate) / rate
+    tone = np.sin(2 * np.pi * 200 * time)[:, None] * [1.0, 0.5]
+    loud = tone * np.where((time > 0.5) & (time < 0.6), 2.0, 0.4)[:, None]
+    limited = loud.copy()
+    limit(limited, np.array([0.5, 0.9]), sample_rate_hz=rate)
+    assert np.abs(limited).max(axis=0) == pytest.approx([0.5, 0.25], abs=0.01)
+    assert np.abs(limited[:, 0]).max() <= 0.5
+    is_far = np.abs(time - 0.55) > 0.07
+    assert (limited[is_far] == loud[is_far]).all()
+    gains = limited[1:-1, 0] / np.where(np.abs(loud[1:-1, 0]) < 1e-3, np.nan, loud[1:-1, 0])
+    assert np.nanmax(np.abs(np.diff(gains))) < 500 / rate, "it takes less than 2 ms to turn down"
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 1e-3])
+@pytest.mark.parametrize("place", [3, 12])
+def test_a_word_among_pauses_is_as_loud_as_it_is_alone(noise: float, place: int) -> None:
+    word = 2 * voice(0.5)
+    sound = noise * np.random.default_rng(0).standard_normal(15 * RATE)
+    sound[place * RATE :][: len(word)] += word
+    assert loudness(sound, RATE) == pytest.approx(loudness(word, RATE), rel=0.4), "more than 3 dB from it"
+
+
+def test_pauses_of_ordinary_speech_change_nothing() -> None:
+    """The shipped codec and model have learned at the level of the loudest twentieth of all frames."""
+    samples, _ = read_mono(open_sound(EXAMPLES / "talk.wav"), sample_rate_hz=RATE)
+    for sound in (samples, np.concatenate([samples, np.zeros(2 * len(samples))])):
+        levels = np.sqrt((sound[: len(sound) // 320 * 320].reshape(-1, 320).astype(np.float64) ** 2).mean(axis=1))
+        assert loudness(sound, RATE) == np.quantile(levels, 0.95) + SILENCE
+
+
+def test_one_bang_is_no_loudness() -> None:
+    soft = 0.05 * voice(10.0)
+    bang = soft.copy()
+    bang[80_000:81_600] += 0.5 * np.random.default_rng(0).uniform(-1, 1, 1600)
+    assert loudness(bang, RATE) == pytest.approx(loudness(soft, RATE), rel=0.4)

@@ -54,9 +54,11 @@ def random_speaker(window: int = 48) -> Checkpoint:
         return Checkpoint(get("speech"), tokenizer, Transformer(config, tokenizer.vocab_sizes).eval())
 
 
-def continued(path: Path, *, kind: str = ".wav", seed: int = 0, variations: int = 1, **request: object) -> list[bytes]:
+def continued(
+    path: Path, *, kind: str = ".wav", seed: int = 0, variations: int = 1, window: int = 48, **request: object
+) -> list[bytes]:
     asked = ContinuationRequest(**request)
-    results = continue_file(path, random_speaker(), asked, Sampling(), seed=seed, variations=variations)
+    results = continue_file(path, random_speaker(window), asked, Sampling(), seed=seed, variations=variations)
     return [result.files[kind] for result in results]
 
 
@@ -75,7 +77,7 @@ def write(path: Path, samples: np.ndarray, rate: int, subtype: str | None = None
 
 def read(data: bytes | Path, dtype: str = "int32") -> tuple[np.ndarray, soundfile.SoundFile]:
     with soundfile.SoundFile(io.BytesIO(data) if isinstance(data, bytes) else data) as file:
-        return file.read(dtype=dtype, always_2d=True), file
+        return file.read(file.frames, dtype=dtype, always_2d=True), file
 
 
 @pytest.mark.parametrize(("suffix", "subtype", "rate", "channels"), FORMS)
@@ -114,6 +116,36 @@ def test_the_join_does_not_click_and_the_level_stays(tmp_path: Path, sound: np.n
     assert np.abs(new).max() <= 0.9901
     ratio = loudness(new, 16_000) / loudness(sound, 16_000)
     assert 0.45 < ratio < 2.2, "more than 6 dB from the recording"
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "sound",
+    [voice(1.3), voice(2.0, seed=5), np.tanh(10 * voice(1.3)), hum(1.01)],
+    ids=["short", "long", "compressed", "hum"],
+)
+def test_a_recording_at_full_scale_goes_on_as_loud_as_a_soft_one(tmp_path: Path, sound: np.ndarray, seed: int) -> None:
+    full_scale, ratios = sound / np.abs(sound).max(), []
+    for scale in (0.1, 1.0):
+        path = write(tmp_path / "talk.wav", scale * full_scale, 16_000, "FLOAT")
+        samples = read(continued(path, seconds=2.0, seed=seed)[0], "float64")[0][:, 0]
+        new = samples[len(sound) :]
+        ratios.append(loudness(new, 16_000) / loudness(scale * full_scale, 16_000))
+        assert np.abs(new).max() <= 1
+        steps = np.abs(np.diff(samples))
+        assert steps[len(sound) - 1 : len(sound) + 2].max() <= 1.05 * steps[: len(sound)].max()
+    assert ratios[1] > 0.7 * ratios[0], "3 dB are lost to the peaks"
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-3])
+def test_one_word_after_a_long_pause_goes_on_as_loud_as_it_is(tmp_path: Path, noise: float) -> None:
+    word = 2 * voice(0.5)
+    sound = np.concatenate([np.zeros(12 * 16_000), word, np.zeros(16_000)])
+    sound += noise * np.random.default_rng(0).standard_normal(len(sound))
+    path = write(tmp_path / "word.wav", sound, 16_000)
+    samples, _ = read(continued(path, window=384, seconds=3.0)[0], "float64")
+    ratio = loudness(samples[len(sound) :, 0], 16_000) / loudness(word, 16_000)
+    assert 0.4 < ratio < 2.5, "more than 6 dB from the word, and what the pauses take of it"
 
 
 @pytest.mark.parametrize(("offset", "scale"), [(0.3, 0.2), (0.8, 0.6), (-0.8, 0.6)])
@@ -158,11 +190,12 @@ def test_streams_that_are_not_heard_leave_no_trace(tmp_path: Path) -> None:
 
 def test_channels_keep_their_balance(tmp_path: Path) -> None:
     sound = voice(1.5)
-    for balance in ([1.0, 0.25], [0.0, 1.0], [1.0, -1.0]):
+    for balance in ([1.0, 0.25], [0.0, 1.0], [1.0, -1.0], [-0.5, 1.0]):
         path = write(tmp_path / "talk.wav", sound[:, None] * np.array(balance), 16_000, "FLOAT")
         samples, _ = read(continued(path, seconds=1.0)[0], "float64")
-        levels = np.sqrt((samples[len(sound) + 400 :] ** 2).mean(axis=0))
-        assert levels / levels.max() == pytest.approx(np.abs(balance), abs=0.05)
+        new = samples[len(sound) + 400 :]
+        levels = np.sqrt((new**2).mean(axis=0)) * np.sign(new.T @ new[:, balance.index(1.0)])
+        assert levels / levels.max() == pytest.approx(balance, abs=0.05), "or a channel has turned upside down"
 
 
 def test_the_seed_decides(tmp_path: Path) -> None:
@@ -195,6 +228,45 @@ def test_lossy_files_are_not_coded_again(tmp_path: Path, suffix: str) -> None:
     assert (result.format, result.subtype) == ("WAV", "FLOAT")
     assert (samples[: len(old)] == old).all()
     assert len(samples) == len(old) + 13_230
+
+
+def test_a_long_lossy_file_stays_to_its_last_sample(tmp_path: Path) -> None:
+    """It is longer than what is read at once, and after a jump an MP3 decoder gives other samples."""
+    path = write(tmp_path / "talk.mp3", voice(140.0, sample_rate_hz=8000), 8000)
+    old, _ = read(path, "float32")
+    samples, _ = read(continued(path, seconds=0.3)[0], "float32")
+    assert (samples[: len(old)] == old).all()
+
+
+def test_a_file_that_can_only_be_read_from_its_beginning_goes_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "call.wav", voice(5.0, sample_rate_hz=8000), 8000, "GSM610")
+    old, _ = read(path, "float32")
+    for request, kept in (({}, len(old)), ({"from_seconds": 3.0}, 24_000)):
+        samples, _ = read(continued(path, seconds=0.3, **request)[0], "float32")
+        assert (samples[:kept] == old[:kept]).all()
+        assert len(samples) == kept + 2400
+
+
+@pytest.mark.parametrize(("suffix", "title"), [(".wav", "A talk"), (".flac", "A talk"), (".au", ""), (".w64", "")])
+def test_a_title_stays_where_the_format_has_one(tmp_path: Path, suffix: str, title: str) -> None:
+    with soundfile.SoundFile(tmp_path / "talk.wav", "w", 16_000, 1, "PCM_16") as file:
+        file.title = "A talk"
+        file.write(voice(1.0))
+    (result,) = continued(tmp_path / "talk.wav", kind=suffix, suffix=suffix, seconds=0.3)
+    assert (read(result)[0][:16_000] == read(tmp_path / "talk.wav")[0]).all()
+    with soundfile.SoundFile(io.BytesIO(result)) as file:
+        assert file.title == title
+
+
+def test_a_long_silence_at_the_end_is_named_with_the_place_before_it(tmp_path: Path) -> None:
+    """48 frames are heard, 1.92 s."""
+    sound = np.concatenate([voice(1.5), np.zeros(16_000 * 3)])
+    path = write(tmp_path / "talk.wav", sound + 0.1, 16_000)
+    with pytest.raises(InputFileError) as error:
+        continued(path, seconds=0.3)
+    assert "the last 1.9 s of" in str(error.value)
+    assert "Give --from-seconds 1.50" in str(error.value)
+    assert len(read(continued(path, seconds=0.3, from_seconds=1.5)[0])[0]) == 24_000 + 4800
 
 
 @pytest.mark.parametrize("name", ["talk.wav", "$a_$b$.wav", "voix \u8a9e.wav", os.fsdecode(b"gr\xfc\xdfe.wav")])

@@ -73,15 +73,15 @@ def fit_codec(
     Args:
         paths: the files.
         seed: decides where books and network begin and in which order they see what.
-        network_steps: how long the network is trained; 0 leaves it out.
+        network_steps: how long the network is trained; with 0 a new one is left out.
         keep_books_of: a codec whose books stay, so that the same samples give the same codes, and whose network, if
-            it has one, is trained further.
+            it has one, stays too and is trained further.
         num_books, book_size: of the quantiser.
         on_progress: called with what is being done, how much is done, how much there is, and how it stands.
         on_skipped: called with a file that cannot be used, and why.
 
     Raises:
-        InputFileError: there is too little to learn from.
+        InputFileError: no file can be used, or there is too little to learn from.
     """
     recordings = []
     for number, path in enumerate(paths, 1):
@@ -90,6 +90,9 @@ def fit_codec(
         except InputFileError as error:
             on_skipped(path, error.problem.removeprefix(f"{path} "))
         on_progress("Reading", number, len(paths), "")
+    if not recordings:
+        count = f"{len(paths)} file{'s' * (len(paths) != 1)}"
+        raise InputFileError(f"there is no recording that can be used among {count}", "Give recordings of a voice")
     pairs = sum(len(recording.envelope) for recording in recordings) // PER_FRAME
     if keep_books_of is None and pairs < book_size:
         seconds = pairs * PER_FRAME * HOP / SAMPLE_RATE_HZ
@@ -110,14 +113,14 @@ def fit_codec(
             on_book=lambda book, left: on_progress("Learning books", book, num_books, f"{left:.4f} left"),
         )
     torch.manual_seed(seed)
-    synthesizer = Synthesizer(
-        num_bands=NUM_BANDS, hop=HOP, sample_rate_hz=SAMPLE_RATE_HZ, has_network=network_steps > 0
-    )
+    kept = None if keep_books_of is None else keep_books_of.synthesizer
+    has_network = network_steps > 0 or (kept is not None and kept.network is not None)
+    synthesizer = Synthesizer(num_bands=NUM_BANDS, hop=HOP, sample_rate_hz=SAMPLE_RATE_HZ, has_network=has_network)
     steps_before = 0
+    if kept is not None and kept.network is not None:
+        synthesizer.load_state_dict(kept.state_dict())
+        steps_before = keep_books_of.about.get("network_steps", 0)
     if network_steps:
-        if keep_books_of is not None and keep_books_of.synthesizer.network is not None:
-            synthesizer.load_state_dict(keep_books_of.synthesizer.state_dict())
-            steps_before = keep_books_of.about.get("network_steps", 0)
         _train(synthesizer, quantizer, recordings, rng, network_steps, on_progress)
     hours = pairs * PER_FRAME * HOP / SAMPLE_RATE_HZ / 3600
     about = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.codecs import load_codec
 from adaptgen.domains.speech.grammar import SpeechGrammar
 from adaptgen.domains.speech.sound import (
-    BLOCK_FRAMES,
     SHORTEST_SECONDS,
     SoundFile,
     heard_channel,
@@ -23,7 +23,7 @@ from adaptgen.domains.speech.sound import (
     read_mono,
     resample,
 )
-from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, fade_out, level_gain
+from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, fade_out, level_gain, limit
 from adaptgen.domains.speech.tokenizer import SpeechTokenizer
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 from adaptgen.paths import printable
@@ -159,22 +159,27 @@ class SpeechPrompt(Prompt):
         mono = mono[: self.num_new].astype(np.float64) / self.gain
         offsets = before.mean(axis=0, dtype=np.float64)
         old = before - offsets
-        new = mono[:, None] * self._balance(old)
-        room = np.maximum(PEAK, np.abs(before).max(axis=0)) - np.abs(offsets)
-        new *= level_gain(new, old, room, sample_rate_hz=own_rate)
+        new = mono[:, None] * self._balance(old, heard_channel([before]))
+        new *= level_gain(new, old, sample_rate_hz=own_rate)
         fade_out(new, min(self.num_new // 2, int(LAST_FADE_SECONDS * own_rate)))
         fade = min(self.num_new, int(FADE_SECONDS * own_rate))
         for channel in range(self.sound.num_channels):
             rings = extend(old[:, channel], fade, sample_rate_hz=own_rate)
             new[:fade, channel] = cross_fade(rings, new[:fade, channel])
+        room = np.maximum(PEAK, np.abs(before).max(axis=0)) - np.abs(offsets)
+        limit(new, np.maximum(room, CHANNEL_FLOOR), sample_rate_hz=own_rate)
         # What is steady in a channel goes on in it.
         return new + offsets
 
-    def _balance(self, old: np.ndarray) -> np.ndarray:
-        """How loud each channel `[n, channels]` without its offset is, as a share of what the codec heard."""
+    def _balance(self, old: np.ndarray, channel: int | None) -> np.ndarray:
+        """How loud each channel `[n, channels]` without its offset is, as a share of what the codec heard.
+
+        It is negative where a channel goes down as `channel`, or the mean of all, goes up.
+        """
         heard = np.sqrt((self.samples.astype(np.float64) ** 2).sum() / self.codec.sample_rate_hz) / self.gain
         powers = np.sqrt((old**2).sum(axis=0) / self.sound.sample_rate_hz)
-        return powers / max(heard, CHANNEL_FLOOR)
+        signs = np.where(mix_down(old, channel) @ old < 0, -1, 1)
+        return signs * powers / max(heard, CHANNEL_FLOOR)
 
     def _write(self, new: np.ndarray) -> bytes:
         """The bytes of the result: the recording's samples as they are, then the new ones in the same form."""
@@ -188,10 +193,12 @@ class SpeechPrompt(Prompt):
             subtype=self.subtype,
         ) as file:
             for name, value in self.sound.metadata.items():
-                setattr(file, name, value)
+                # Some formats, such as AU, hold no text.
+                with suppress(soundfile.LibsndfileError):
+                    setattr(file, name, value)
             if not self.request.new_only:
-                for start in range(0, self.end, BLOCK_FRAMES):
-                    file.write(self.sound.read(start, min(start + BLOCK_FRAMES, self.end)))
+                for samples in self.sound.blocks(0, self.end):
+                    file.write(samples)
             file.write(_as_type(new, self.sound.dtype, self.subtype))
         return buffer.getvalue()
 

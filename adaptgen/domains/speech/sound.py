@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ SILENCE = 1e-5
 NOMINAL_LEVEL = 0.12
 """Of the loudest twentieth of a recording, where the model and the codec want it; full scale is 1."""
 LEVEL_SECONDS = 0.02
+LOUD_SHARE, LOUD_SHARE_OF_SPEECH = 0.05, 0.25
+"""Of all frames, and of those that are no pause, which decides where speech fills less than a fifth of a recording."""
+PAUSE_POWER = 0.1
+"""Of the mean power, that is 10 dB below it: what is softer is a pause, as for the relative gate of ITU-R BS.1770."""
+LEAST_LOUD_FRAMES = 6
+"""A bump at the microphone lasts no longer."""
 LEAST_MONO_SHARE = 0.1
 """If the mean of all channels has less of the loudest one's power, they cancel each other."""
 
@@ -54,32 +61,33 @@ class SoundFile:
     def seconds(self) -> float:
         return self.num_frames / self.sample_rate_hz
 
-    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Samples `[n, channels]` of `dtype`, as they are.
-
-        Raises:
-            InputFileError: the file ends before, or is damaged there.
-        """
-        return self._read(start, stop, self.dtype)
-
     def read_float(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Samples float32 `[n, channels]`, full scale 1, all of them finite.
 
         Raises:
-            InputFileError: as of `read`, or a sample is not a number.
+            InputFileError: as of `blocks`, or a sample is not a number.
         """
-        samples = self._read(start, stop, "float32")
-        bad = ~np.isfinite(samples).all(axis=1)
-        if bad.any():
-            place = (start + int(bad.argmax())) / self.sample_rate_hz
-            raise InputFileError(f"{self.path} has samples that are not numbers at {place:.2f} s", "Export it again")
-        return samples
+        return np.concatenate(list(self.float_blocks(start, stop)))
 
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Samples `[n, channels]` of `dtype`, as they are, a little at a time.
+
+        Raises:
+            InputFileError: the file ends before, or is damaged there.
+        """
+        return self._blocks(start, stop, self.dtype)
+
+    def float_blocks(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """What `read_float` gives, a little at a time."""
-        stop = self.num_frames if stop is None else stop
-        for first in range(start, stop, BLOCK_FRAMES):
-            yield self.read_float(first, min(first + BLOCK_FRAMES, stop))
+        for samples in self._blocks(start, stop, "float32"):
+            bad = ~np.isfinite(samples).all(axis=1)
+            if bad.any():
+                place = (start + int(bad.argmax())) / self.sample_rate_hz
+                raise InputFileError(
+                    f"{self.path} has samples that are not numbers at {place:.2f} s", "Export it again"
+                )
+            yield samples
+            start += len(samples)
 
     def check(self, stop: int | None = None) -> None:
         """Read everything once, so that what is wrong with the file is found before any work is done.
@@ -87,21 +95,39 @@ class SoundFile:
         Raises:
             InputFileError: as of `read_float`.
         """
-        for _ in self.blocks(0, stop):
+        for _ in self.float_blocks(0, stop):
             pass
 
-    def _read(self, start: int, stop: int | None, dtype: str) -> np.ndarray:
+    def _blocks(self, start: int, stop: int | None, dtype: str) -> Iterator[np.ndarray]:
         stop = self.num_frames if stop is None else stop
         try:
-            with soundfile.SoundFile(os.fsencode(self.path)) as file:
-                file.seek(start)
-                samples = file.read(stop - start, dtype=dtype, always_2d=True)
+            with _Reader(os.fsencode(self.path)) as file:
+                place = file.jump(start) if start else 0
+                while place < stop:
+                    until = start if place < start else stop
+                    samples = file.read(min(BLOCK_FRAMES, until - place), dtype=dtype, always_2d=True)
+                    if not len(samples):
+                        seconds = place / self.sample_rate_hz
+                        raise InputFileError(f"{self.path} is cut off or damaged at {seconds:.2f} s", "Export it again")
+                    place += len(samples)
+                    if place > start:
+                        yield samples
         except (OSError, RuntimeError) as error:
             raise InputFileError(f"{self.path} cannot be read: {_reason(error)}", "Export it again") from None
-        if len(samples) < stop - start:
-            place = (start + len(samples)) / self.sample_rate_hz
-            raise InputFileError(f"{self.path} is cut off or damaged at {place:.2f} s", "Export it again")
-        return samples
+
+
+class _Reader(soundfile.SoundFile):
+    """A file that is read on from where it is.
+
+    soundfile seeks after each read of a file that can, and then the decoder of MP3 is not exact.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+    def jump(self, place: int) -> int:
+        """Go to a frame if the file can, and tell at which one it is then."""
+        return self.seek(place) if super().seekable() else 0
 
 
 def open_sound(path: Path) -> SoundFile:
@@ -177,10 +203,10 @@ def read_mono(
     Raises:
         InputFileError: the file cannot be read, a sample is not a number, or there is nothing but silence.
     """
-    channel = heard_channel(sound.blocks(start, stop))
+    channel = heard_channel(sound.float_blocks(start, stop))
     resampler = soxr.ResampleStream(sound.sample_rate_hz, sample_rate_hz, 1, dtype="float32")
     pieces = []
-    for samples in sound.blocks(start, stop):
+    for samples in sound.float_blocks(start, stop):
         mono = mix_down(samples, channel)
         pieces.append(mono if sound.sample_rate_hz == sample_rate_hz else resampler.resample_chunk(mono))
     if sound.sample_rate_hz != sample_rate_hz:
@@ -188,9 +214,27 @@ def read_mono(
     mono = np.concatenate(pieces)
     mono -= mono.mean()
     if not len(mono) or np.abs(mono).max() < SILENCE:
-        raise InputFileError(f"{sound.path} is silent", "Give a recording of a voice")
+        raise _silence(sound, start, stop)
     gain = NOMINAL_LEVEL / loudness(mono, sample_rate_hz)
     return mono * np.float32(gain), gain
+
+
+def _silence(sound: SoundFile, start: int, stop: int | None) -> InputFileError:
+    """What to say of a silent stretch, and where the last sound before it is, if any."""
+    stop = sound.num_frames if stop is None else stop
+    final, last, first = sound.read_float(stop - 1, stop), 0, 0
+    for samples in sound.float_blocks(0, start):
+        differing = np.flatnonzero((np.abs(samples - final) > SILENCE).any(axis=1))
+        if len(differing):
+            last = first + int(differing[-1]) + 1
+        first += len(samples)
+    if not last:
+        return InputFileError(f"{sound.path} is silent", "Give a recording of a voice")
+    from_seconds = max(SHORTEST_SECONDS, math.ceil(100 * last / sound.sample_rate_hz) / 100)
+    return InputFileError(
+        f"the last {(stop - start) / sound.sample_rate_hz:.1f} s of {sound.path} are silent",
+        f"Give --from-seconds {from_seconds:.2f}, which is after its last sound",
+    )
 
 
 def heard_channel(blocks: Iterable[np.ndarray]) -> int | None:
@@ -213,8 +257,14 @@ def resample(samples: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
 
 
 def loudness(samples: np.ndarray, sample_rate_hz: int) -> float:
-    """RMS that the loudest twentieth of frames of 20 ms exceeds, of samples `[n]`; never zero."""
+    """RMS that the loudest twentieth of frames of 20 ms exceeds, of samples `[n]`; never zero.
+
+    Where nearly all of them are pauses, it is what the loudest quarter of the others exceeds.
+    """
     size = max(1, int(LEVEL_SECONDS * sample_rate_hz))
     whole = samples[: len(samples) // size * size] if len(samples) >= size else samples
     frames = whole.reshape(-1, size if len(samples) >= size else len(samples)).astype(np.float64)
-    return float(np.quantile(np.sqrt((frames**2).mean(axis=1)), 0.95)) + SILENCE
+    powers = (frames**2).mean(axis=1)
+    num_speech = int((powers > PAUSE_POWER * powers.mean()).sum())
+    num_loud = max(LEAST_LOUD_FRAMES, LOUD_SHARE_OF_SPEECH * num_speech)
+    return float(np.quantile(np.sqrt(powers), 1 - min(LOUD_SHARE, num_loud / len(powers)))) + SILENCE

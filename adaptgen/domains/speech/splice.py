@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from adaptgen.domains.speech.sound import loudness
 
-__all__ = ["best_lag", "cross_fade", "extend", "fade_out", "level_gain"]
+__all__ = ["best_lag", "cross_fade", "extend", "fade_out", "level_gain", "limit"]
 
 MODEL_SECONDS = 0.06
 """Of the end of a recording, from which it is extrapolated."""
@@ -16,6 +17,8 @@ MOST_POLES = 480
 NOISE_SHARE = 1e-7
 LARGEST_RATIO = 2.0
 """6 dB: how much louder or softer than the recording new sound may be."""
+LIMITER_STEP_SECONDS, LIMITER_REACH = 0.001, 4
+"""A limiter sees peaks of stretches so long, and so many of them ahead and back."""
 
 
 def extend(samples: np.ndarray, count: int, *, sample_rate_hz: int) -> np.ndarray:
@@ -51,7 +54,7 @@ def _burg(samples: np.ndarray, most_poles: int) -> np.ndarray:
 
 def best_lag(wanted: np.ndarray, sound: np.ndarray) -> int:
     """Where in sound `[n + m]` a stretch is most like wanted `[n]`: from 0 to m, by normalised correlation."""
-    stretches = np.lib.stride_tricks.sliding_window_view(sound.astype(np.float64), len(wanted))
+    stretches = sliding_window_view(sound.astype(np.float64), len(wanted))
     norms = np.sqrt((stretches**2).sum(axis=1)) + 1e-9
     return int((stretches @ wanted / norms).argmax())
 
@@ -69,16 +72,32 @@ def fade_out(samples: np.ndarray, count: int) -> None:
     samples[len(samples) - count :] *= (0.5 + 0.5 * np.cos(angle)).reshape(-1, *[1] * (samples.ndim - 1))
 
 
-def level_gain(new: np.ndarray, old: np.ndarray, room: np.ndarray, *, sample_rate_hz: int) -> float:
-    """What to multiply new sound by, so that it is within 6 dB of the old one's loudness and does not clip.
+def level_gain(new: np.ndarray, old: np.ndarray, *, sample_rate_hz: int) -> float:
+    """What to multiply new sound by, so that it is within 6 dB of the old one's loudness.
 
     Args:
         new, old: `[n, channels]` and `[m, channels]`, without what is steady in a channel.
-        room: `[channels]`, what no sample may exceed.
         sample_rate_hz: of both.
     """
     loudest = int((old**2).sum(axis=0).argmax())
     ratio = loudness(new[:, loudest], sample_rate_hz) / loudness(old[:, loudest], sample_rate_hz)
-    gain = float(np.clip(ratio, 1 / LARGEST_RATIO, LARGEST_RATIO)) / ratio
-    peaks = np.abs(new).max(axis=0)
-    return min(gain, *(room[peaks > 0] / peaks[peaks > 0]).tolist())
+    return float(np.clip(ratio, 1 / LARGEST_RATIO, LARGEST_RATIO)) / ratio
+
+
+def limit(new: np.ndarray, room: np.ndarray, *, sample_rate_hz: int) -> None:
+    """Turn new sound `[n, channels]` down around what exceeds `room` `[channels]`, in place, all channels alike.
+
+    A limiter with look-ahead: what a stretch may be multiplied by also holds for those around it, and is then averaged
+    over as many, so that it changes smoothly and nothing exceeds the room. The recording before cannot be turned down,
+    so it sets in gradually, and what is too loud until then is clipped.
+    """
+    size = max(1, round(LIMITER_STEP_SECONDS * sample_rate_hz))
+    starts = np.arange(0, len(new), size)
+    peaks = np.maximum.reduceat((np.abs(new) / room).max(axis=1), starts)
+    padded = np.pad(1 / np.maximum(1, peaks), 2 * LIMITER_REACH + 1, mode="edge")
+    lowest = sliding_window_view(padded, 2 * LIMITER_REACH + 3).min(axis=1)
+    weights = np.hanning(2 * LIMITER_REACH + 3)[1:-1]
+    gains = np.convolve(lowest, weights / weights.sum(), mode="valid")
+    gains = 1 - (1 - gains) * np.minimum(1, 2 * np.arange(len(gains)) / LIMITER_REACH)
+    new *= np.interp(np.arange(len(new)), starts + (size - 1) / 2, gains)[:, None]
+    np.clip(new, -room, room, out=new)
