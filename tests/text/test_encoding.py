@@ -7,8 +7,9 @@ import lzma
 from pathlib import Path
 
 import pytest
+from languages import LANGUAGES
 
-from adaptgen.domains.text.encoding import read_text
+from adaptgen.domains.text.encoding import FEW, read_text
 from adaptgen.errors import InputFileError, UsageError
 
 GERMAN = "Das Mädchen lief über die Straße, weil der Bäcker früh öffnete.\nKöln ist größer als Düren.\n"
@@ -35,6 +36,8 @@ JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れた�
         ('# How to write <meta charset="iso-8859-1"> für Anfänger\n', "utf-8", "utf-8"),
         ("Decoding: punycode\n", "ascii", "utf-8"),
         ("# -*- coding: latin-1 -*-\nplain so far\n", "ascii", "iso8859-1"),
+        ("# -*- coding: utf-8-sig -*-\nplain so far\n", "ascii", "utf-8"),
+        ("He sang “la, la” in the café…", "cp1252", "cp1252"),
     ],
 )
 def test_encodings_that_can_be_told(tmp_path: Path, text: str, encoding: str, name: str) -> None:
@@ -43,6 +46,33 @@ def test_encodings_that_can_be_told(tmp_path: Path, text: str, encoding: str, na
     found = read_text(path)
     assert (found.text, found.encoding) == (text, name)
     assert (found.data + found.encode("más"[:1])).decode(encoding) == text + "m"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_is_read_in_its_own_code_page(tmp_path: Path, language: str) -> None:
+    code_page, whole = LANGUAGES[language]
+    path = tmp_path / "text.txt"
+    for text in (whole[:110], whole, whole.replace(". ", ".\n") * 5):
+        data = text.encode(code_page)
+        if sum(byte >= 0x80 for byte in data) >= FEW:
+            path.write_bytes(data)
+            assert read_text(path).text == text
+
+
+@pytest.mark.parametrize("language", ["Polish", "Czech", "Croatian"])
+def test_latin_2_is_told_from_the_code_page_of_windows(tmp_path: Path, language: str) -> None:
+    text = LANGUAGES[language][1]
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode("iso8859-2"))
+    found = read_text(path)
+    assert (found.text, found.encoding) == (text, "iso8859-2")
+
+
+def test_french_with_some_german_is_still_western(tmp_path: Path) -> None:
+    text = LANGUAGES["French"][1] + "\n" + LANGUAGES["German"][1]
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode("cp1252"))
+    assert read_text(path).text == text
 
 
 def test_a_declaration_far_down_declares_nothing(tmp_path: Path) -> None:
@@ -72,6 +102,7 @@ def test_packed_files_are_read(tmp_path: Path, suffix: str, pack: object) -> Non
     [
         ("a.txt", b"abc\0def", "character 3 is a null"),
         ("a.txt", "Größe".encode()[:-2], "ends inside a character, at byte"),
+        ("a.txt", "I love you 😀".encode()[:-2], "ends inside a character, at byte 11"),
         ("a.txt", b'<?xml encoding="ascii"?>\n\xff', "is not ascii, which is what it declares: byte 25"),
         ("a.txt", b"\xef\xbb\xbfab\xff", "is not utf-8, which is what its byte order mark says: byte 5"),
         ("a.txt.xz", b"no such thing", "cannot be read"),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from charset_normalizer import from_bytes
 
+from adaptgen.domains.text.alphabets import is_latin, share_of_a_language
 from adaptgen.errors import InputFileError, UsageError
 
 __all__ = ["PACKED_SUFFIXES", "TextFile", "read_text"]
@@ -40,6 +41,8 @@ LOOKED_AT = 1_000_000
 """Bytes from which an encoding is guessed."""
 USUAL = ("cp1252", "cp932", "euc_jp", "euc_kr", "big5", "gb18030")
 """What text without Unicode is most often in; taken where others would read the same."""
+LATIN = ("cp1252", "cp1250", "iso8859-2", "cp1257", "cp1254")
+"""What text of Latin script is most often in. Each turns almost any bytes into letters that look likely."""
 FEW = 10
 """Bytes beyond ASCII from which nothing can be told; the most usual encoding is taken then."""
 LINE_ENDS = re.compile("\r\n|\r|\n")
@@ -91,9 +94,9 @@ def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
         name, reason = _known(encoding), "was given with --encoding"
         if name is None:
             raise UsageError(f"--encoding is {encoding!r}, which is unknown", "Give a name such as utf-8 or cp1252")
-        if name in ("utf-16", "utf-32", "utf-8-sig"):
-            # These mean a byte order mark, which belongs to the beginning of the file alone.
-            name = BYTE_ORDER_MARKS.get(mark, name.removesuffix("-sig") if name == "utf-8-sig" else f"{name}-le")
+        if name in ("utf-16", "utf-32"):
+            # These mean a byte order mark, too.
+            name = BYTE_ORDER_MARKS.get(mark, f"{name}-le")
     elif mark:
         name, reason = BYTE_ORDER_MARKS[mark], "is what its byte order mark says"
     elif (declared := _declared(data)) is not None:
@@ -127,7 +130,8 @@ def _known(encoding: str) -> str | None:
         name = codecs.lookup(encoding).name
     except (LookupError, ValueError):
         return None
-    return None if name in NOTATIONS else name
+    # A byte order mark belongs to the beginning of the file alone.
+    return None if name in NOTATIONS else name.removesuffix("-sig")
 
 
 def _declared(data: bytes) -> str | None:
@@ -156,9 +160,12 @@ def _detect(data: bytes, path: Path) -> str:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data" and not data[: error.start].isascii():
+        # A single byte at the end of plain ASCII is more likely a letter of another encoding.
+        is_utf8_so_far = len(data) - error.start > 1 or not data[: error.start].isascii()
+        if error.reason == "unexpected end of data" and is_utf8_so_far:
             raise InputFileError(
-                f"{path} ends inside a character, at byte {error.start}", "Remove the bytes from there on"
+                f"{path} ends inside a character, at byte {error.start}",
+                "Remove the bytes from there on, or name its encoding with --encoding",
             ) from None
     else:
         return "utf-8"
@@ -173,4 +180,15 @@ def _detect(data: bytes, path: Path) -> str:
         raise InputFileError(
             f"{path} is in no encoding that can be told", "Convert it to UTF-8, or name its encoding with --encoding"
         )
+    if is_latin(str(best)):
+        return _latin(looked_at, best.encoding)
     return next((name for name in USUAL if name in best.could_be_from_charset), best.encoding)
+
+
+def _latin(data: bytes, guess: str) -> str:
+    """Which of the encodings for Latin script makes these bytes most like one language; the most usual of equals."""
+    shares = {}
+    for name in (*LATIN, guess):
+        with suppress(UnicodeDecodeError):
+            shares[name] = share_of_a_language(data.decode(name))
+    return max(shares, key=lambda name: shares[name])
