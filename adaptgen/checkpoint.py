@@ -79,16 +79,18 @@ def find_checkpoint(name: str) -> Path:
     if name in shipped():
         return shipped_folder("checkpoints") / name
     if path.exists():
-        raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", "Give a checkpoint's folder")
+        best = path / "best"
+        remedy = f"Give {best}" if (best / CONFIG).is_file() else "Give a checkpoint's folder"
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", remedy)
     known = ", ".join(shipped()) or "none"
     raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of a checkpoint's config.json, of a version that is understood.
+    """The content of a checkpoint's config.json, of a version that is understood and with a domain's name.
 
     Raises:
-        CheckpointError: it cannot be read or is of another version.
+        CheckpointError: it cannot be read, is of another version, or names no domain.
     """
     path = folder / CONFIG
     config = _read_json(path)
@@ -97,7 +99,22 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format version {version}; this adaptgen reads {FORMAT_VERSION}", "Update adaptgen"
         )
+    if not isinstance(config.get("domain"), str):
+        raise CheckpointError(f"{path} is damaged: it names no domain", "Get the checkpoint again")
     return config
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What was measured of a checkpoint; empty if that was not kept.
+
+    Raises:
+        CheckpointError: its metrics.json cannot be read.
+    """
+    path = folder / METRICS
+    metrics = _read_json(path) if path.is_file() else {}
+    if not isinstance(metrics, dict):
+        raise CheckpointError(f"{path} is damaged: it is no JSON object", "Get the checkpoint again")
+    return metrics
 
 
 def load_tokenizer(name: str, *, domain: Domain | None = None) -> Tokenizer:
@@ -118,7 +135,7 @@ def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
     parts = _load_parts(name, domain)
     model = Transformer(parts.model_config, parts.tokenizer.vocab_sizes)
     load_weights(model, parts.folder / WEIGHTS)
-    metrics = _read_json(parts.folder / METRICS) if (parts.folder / METRICS).is_file() else {}
+    metrics = read_metrics(parts.folder)
     return Checkpoint(parts.domain, parts.tokenizer, model.eval(), metrics, parts.sampling, name=parts.folder.name)
 
 

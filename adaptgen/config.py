@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from adaptgen.errors import RecipeError
 
@@ -38,6 +38,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_yes(cls, value: Any, info: ValidationInfo) -> Any:
+        # Python, and so pydantic, counts yes as 1.
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("input should not be yes, no, on, off, true or false; what is meant as text needs quotes")
+        return value
+
 
 class ShortcutConfig(Settings):
     """Layerwise attention shortcuts in the last block (arXiv:2409.10870)."""
@@ -54,6 +62,12 @@ class ShortcutConfig(Settings):
     window: int | None = Field(default=None, ge=1)
     """How many frames a query sees of the earlier layers, its own included: 1 reads its own frame alone. As many as
     self-attention does if not given."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ShortcutConfig:
+        if self.map_dim is not None and self.feature_map == "linear":
+            raise ValueError(f"map_dim {self.map_dim} is a width of feature_map mlp; with linear it must be left out")
+        return self
 
 
 class ModelConfig(Settings):
@@ -83,6 +97,9 @@ class ModelConfig(Settings):
                 f"model_dim {self.model_dim} is not a multiple of 2 * num_heads ({2 * self.num_heads}), "
                 "which rotary positions need"
             )
+        num_attentions = self.num_layers - (self.shortcut is not None and self.shortcut.place == "replace")
+        if self.depth_mixing == "value_residual" and num_attentions < 2:
+            raise ValueError("depth_mixing value_residual needs a second layer with self-attention to mix values into")
         if self.shortcut is not None:
             if self.depth_mixing not in (None, "value_residual"):
                 raise ValueError(f"depth_mixing {self.depth_mixing} takes the place of a shortcut, which must be null")
@@ -205,6 +222,8 @@ class DataConfig(Settings):
     def _check(self) -> DataConfig:
         if self.folder is None and self.download is None:
             raise ValueError("give a folder, or a download")
+        if not self.sources:
+            raise ValueError("sources is empty; without it, all files of the folder are taken")
         return self
 
 
@@ -275,6 +294,20 @@ class Recipe(Settings):
         return self
 
 
+class _YamlLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which the last would count without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
+                )
+            keys.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
 def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     """Read, override and check a recipe.
 
@@ -289,7 +322,7 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file cannot be read, is not YAML, or has a wrong key or value; names all three.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "See `adaptgen recipes ls`") from None
     except UnicodeDecodeError:
@@ -315,14 +348,14 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not separator or not key_path:
         raise RecipeError(f"--set {override!r} has no '='", "Write --set training.max_steps=500")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _YamlLoader)
     except (yaml.YAMLError, ValueError):
         raise RecipeError(f"--set {override!r}: the value is not valid YAML", "Quote it") from None
     keys = key_path.split(".")
     node: Any = content
     for depth, key in enumerate(keys):
         if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
+            if not key.isdecimal() or int(key) >= len(node):
                 raise RecipeError(
                     f"--set {override!r}: {'.'.join(keys[:depth])} is a list of {len(node)} and has no item {key!r}",
                     "Use an index from 0",
@@ -333,6 +366,12 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         if depth == len(keys) - 1:
             node[key] = value
         elif isinstance(node, dict):
+            if key not in node and keys[depth + 1].isdecimal():
+                place = ".".join(keys[: depth + 1])
+                raise RecipeError(
+                    f"--set {override!r}: the recipe has no list {place} of which to change an item",
+                    f"Give all of it: --set '{place}=[...]'",
+                )
             node = node.setdefault(key, {})
         else:
             node = node[key]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -84,7 +86,8 @@ def find_files(
 ) -> list[Path]:
     """Every file below a folder that has one of the suffixes, sorted; hidden ones are left out. A file is itself.
 
-    Links to folders are followed, into each folder once. `on_unreadable` is called with a folder that may not be read.
+    Pipes, devices and the like are left out too. Links to folders are followed, into each folder once. `on_unreadable`
+    is called with a folder that may not be read.
     """
     if folder.is_file():
         return [folder] if folder.name.lower().endswith(tuple(suffixes)) else []
@@ -100,9 +103,17 @@ def find_files(
         found += [
             Path(parent) / name
             for name in sorted(names)
-            if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
+            if not name.startswith(".") and name.lower().endswith(tuple(suffixes)) and not _is_special(parent, name)
         ]
     return found
+
+
+def _is_special(parent: str, name: str) -> bool:
+    """Whether it is something to wait at, such as a pipe; what cannot be looked at is left to the reader to name."""
+    try:
+        return not stat.S_ISREG(os.stat(os.path.join(parent, name)).st_mode)
+    except OSError:
+        return False
 
 
 def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> dict[str, list[tuple[Path, str]]]:
@@ -188,9 +199,11 @@ def prepare(
     made_from += [shares] if is_file else []
     key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
     target = cache_folder() / "shards" / key[:32]
-    skipped_file = target / "skipped.json"
-    if not skipped_file.exists():
+    held = _read_shards(target, len(tokenizer.vocab_sizes))
+    if held is None:
         try:
+            if target.exists():
+                shutil.rmtree(target)
             documents, skipped = _tokenize(
                 domain,
                 tokenizer,
@@ -209,13 +222,9 @@ def prepare(
                 f"shards cannot be written to {target}: {error.strerror}",
                 "Free some space, or set ADAPTGEN_CACHE to another folder",
             ) from None
-    shards = {}
-    for split in SPLITS:
-        info = json.loads((target / f"{split}.json").read_text())
-        if len(info["offsets"]) > 1:
-            path, shape = target / f"{split}.bin", (len(tokenizer.vocab_sizes), info["offsets"][-1])
-            shards[split] = Shard(np.memmap(path, np.uint16, "r", shape=shape), info["offsets"])
-    skipped = [tuple(item) for item in json.loads(skipped_file.read_text())]
+        held = _read_shards(target, len(tokenizer.vocab_sizes))
+        assert held is not None, f"{target} holds what was just written"
+    shards, skipped = held
     taken = {path for files in splits.values() for path, _ in files}
     closed: list[Path] = []
     skipped += [
@@ -227,6 +236,23 @@ def prepare(
     if "train" not in shards:
         reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
         raise InputFileError(f"{folder} has no file that can be trained on{reason}", "Give another folder with --data")
+    return shards, skipped
+
+
+def _read_shards(target: Path, num_streams: int) -> tuple[dict[str, Shard], list[Skipped]] | None:
+    """What the cache holds; None if that is nothing, or damaged."""
+    shards = {}
+    try:
+        skipped = [(name, reason) for name, reason in json.loads((target / "skipped.json").read_text())]
+        for split in SPLITS:
+            offsets = json.loads((target / f"{split}.json").read_text())["offsets"]
+            if len(offsets) > 1:
+                path, shape = target / f"{split}.bin", (num_streams, offsets[-1])
+                if path.stat().st_size != math.prod(shape) * np.dtype(np.uint16).itemsize:
+                    return None
+                shards[split] = Shard(np.memmap(path, np.uint16, "r", shape=shape), offsets)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
     return shards, skipped
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,15 +94,18 @@ class Inspection:
             rows.append(row)
         return rows
 
-    def picture(self, *, title: str) -> bytes:
+    def picture(self, *, title: str, max_tokens: int) -> bytes:
         """A PNG: rows of tokens, above a spectrogram, notes by pitch, or names; below, shares by depth and by distance.
 
-        Of a single depth no share is drawn.
+        Of a single depth no share is drawn, and of a long document no more than its first `max_tokens`, which the
+        title says: matplotlib takes minutes for more.
         """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        length = len(self.names)
+        length = min(len(self.names), max_tokens)
+        if length < len(self.names):
+            title += f" (the first {length:,} of {len(self.names):,} tokens)"
         num_rows = -(-length // TOKENS_PER_ROW)
         stacks = [("frames back", self.map.distance_shares, DISTANCES, SHADES)]
         if len(self.map.depths) > 1:
@@ -164,14 +168,21 @@ def depth_name(depth: int) -> str:
     return "embedding" if depth == 0 else f"block {depth}"
 
 
-def inspect_document(model: Transformer, tokens: np.ndarray, tokenizer: Tokenizer, *, num_links: int = 8) -> Inspection:
-    """Look at a document int `[K, T]`, T >= 2, with a shortcut model."""
+def inspect_document(
+    model: Transformer,
+    tokens: np.ndarray,
+    tokenizer: Tokenizer,
+    *,
+    num_links: int = 8,
+    on_progress: Callable[[int], None] = lambda num_frames: None,
+) -> Inspection:
+    """Look at a document int `[K, T]`, T >= 2, with a shortcut model; `on_progress` as of `map_attention`."""
     return Inspection(
         names=tokenizer.describe(tokens),
         kinds=tokenizer.kinds_of(tokens),
         heights=tokenizer.heights_of(tokens),
         image=tokenizer.image_of(tokens),
-        map=map_attention(model, tokens, num_links=num_links),
+        map=map_attention(model, tokens, num_links=num_links, on_progress=on_progress),
     )
 
 

@@ -100,6 +100,11 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("data.folder=2023-02-30", "--set 'data.folder=2023-02-30': the value is not valid YAML. Quote it."),
         ("training.seed=20250131235959", "training.seed is 20250131235959: input should be less than 2147483648"),
         ("name.first=x", "--set 'name.first=x': name is a single value. Shorten the path."),
+        ("data.sources=[]", "data: sources is empty; without it, all files"),
+        ("data.download.archives.0.url=x", "the recipe has no list data.download.archives of which to change an item"),
+        ("training.max_steps=yes", "training.max_steps is True: input should not be yes, no, on, off, true or false"),
+        ("model.shortcut.map_dim=16", "model.shortcut: map_dim 16 is a width of feature_map mlp; with linear it must"),
+        ("model={num_layers: 2, num_layers: 3}", "the value is not valid YAML"),
         ("data.sources.5.weight=2", "data.sources is a list of 1 and has no item '5'. Use an index from 0."),
     ],
 )
@@ -111,6 +116,22 @@ def test_a_mistake_names_key_value_and_remedy(tmp_path: Path, override: str, exp
     message = error_of(path, override)
     assert expected in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "place", "is_refused"), [(2, "replace", True), (2, "add", False), (3, "replace", False)]
+)
+def test_values_of_the_first_layer_need_a_layer_to_go_to(num_layers: int, place: str, *, is_refused: bool) -> None:
+    model = (
+        f"{{num_layers: {num_layers}, num_heads: 2, model_dim: 16, attention_window: 8, shortcut: {{place: {place}}}, "
+    )
+    overrides = ["model=" + model + "depth_mixing: value_residual}"]
+    if not is_refused:
+        assert load_recipe(find_recipe("music"), overrides=overrides).model.num_layers == num_layers
+        return
+    assert "depth_mixing value_residual needs a second layer with self-attention" in error_of(
+        find_recipe("music"), *overrides
+    )
 
 
 def test_overrides_are_yaml(tmp_path: Path) -> None:
@@ -136,6 +157,7 @@ def test_init_from_takes_the_place_of_the_model() -> None:
         (b"name: 2023-02-30", "is not valid YAML: day is out of range for month"),
         (b"\xff\xfe\x00", "is not a text file"),
         (b"name: a", "key 'domain' is missing"),
+        (b"model:\n  num_layers: 2\n  num_layers: 3\n", "is not valid YAML in line 3: 'num_layers' is given twice"),
     ],
 )
 def test_files_that_are_no_recipes(tmp_path: Path, content: bytes, expected: str) -> None:

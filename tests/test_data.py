@@ -60,6 +60,16 @@ def test_finds_files_and_no_hidden_ones(tmp_path: Path) -> None:
     assert found == ["a.MID", "b.mid", "sub/c.midi"]
 
 
+def test_pipes_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "song.mid").write_bytes(b"")
+    (tmp_path / "gone.mid").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.mid")
+    (tmp_path / "link.mid").symlink_to("pipe.mid")
+    splits = split_files(tmp_path, (".mid",), CONFIG)
+    found = {path.name for files in splits.values() for path, _ in files}
+    assert found == {"gone.mid", "song.mid"}, "the reader says what is wrong with a link to nothing"
+
+
 def test_copies_of_a_file_stay_on_one_side(tmp_path: Path) -> None:
     for index in range(40):
         for copy in ("one", "two", "three"):
@@ -140,11 +150,26 @@ def test_shards_are_made_again_only_when_something_changed(
     assert len(list(cache.iterdir())) == 4
 
 
+@pytest.mark.parametrize("name", ["train.bin", "train.json", "test.json", "skipped.json"])
+@pytest.mark.parametrize("content", [b"", b"7", None])
+def test_damaged_shards_are_made_again(folder: Path, cache: Path, name: str, content: bytes | None) -> None:
+    shards, skipped = prepare_all(folder)
+    expected = np.array(shards["train"].tokens)
+    (made,) = cache.iterdir()
+    path = made / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    shards, skipped_again = prepare_all(folder)
+    assert np.array_equal(shards["train"].tokens, expected)
+    assert skipped_again == skipped
+
+
 def test_says_why_a_folder_cannot_be_used(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(InputFileError, match=r"nowhere is not a folder\. Give one with --data"):
         prepare_all(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputFileError, match=r"empty has no music files \(\.mid, \.midi\)"):
+    with pytest.raises(InputFileError, match=r"empty has no music files \(\.mid, \.midi"):
         prepare_all(tmp_path / "empty")
 
 

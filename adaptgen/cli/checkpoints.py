@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -73,7 +72,7 @@ def _describe(folder: Path) -> dict[str, Any]:
     """What is known about a checkpoint without loading it."""
     from safetensors import SafetensorError, safe_open
 
-    from adaptgen.checkpoint import METRICS, WEIGHTS, read_config
+    from adaptgen.checkpoint import WEIGHTS, read_config, read_metrics
     from adaptgen.errors import CheckpointError
 
     config = read_config(folder)
@@ -82,7 +81,6 @@ def _describe(folder: Path) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as file:
             shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
         card = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else ""
-        metrics = json.loads((folder / METRICS).read_text(encoding="utf-8")) if (folder / METRICS).is_file() else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder} is damaged: {error}", "Get the checkpoint again") from None
     licence = re.search(r"^\W*licen[cs]e\W*:\W*(.+?)\W*$", card, re.MULTILINE | re.IGNORECASE)
@@ -94,7 +92,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         "licence": licence.group(1) if licence else "not stated",
         "card": _card_head(card),
-        "metrics": metrics,
+        "metrics": read_metrics(folder),
     }
 
 

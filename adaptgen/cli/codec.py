@@ -113,7 +113,9 @@ def fit(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For the codec's weights.")] = Path(
         "codec"
     ),
-    network_steps: Annotated[int, typer.Option(help="How long its network is trained; with 0 a new one is left out.")] = 3000,
+    network_steps: Annotated[
+        int, typer.Option(help="How long its network is trained; with 0 a new one is left out.")
+    ] = 3000,
     keep_books: Annotated[
         bool,
         typer.Option(

@@ -11,7 +11,7 @@ import typer
 
 from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, say, write_new
 from adaptgen.cli.dataset import bring_data, dataset_recipes
-from adaptgen.errors import CheckpointError, InputFileError, UsageError
+from adaptgen.errors import CheckpointError, InputFileError, RecipeError, UsageError
 from adaptgen.paths import printable
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ def eval_(
     if published is not None and data is None:
         data = bring_data(published, source, stderr=True)
     folder, files = _find(domain, data)
+    if data is not None and published is None:
+        for name in names:
+            _say_what_was_trained_on(name, files, domain)
     # Models that read the same tokens share them.
     tokenizers = {model.tokenizer.fingerprint: model.tokenizer for model in models}
     by_tokenizer = {key: _read(files, domain, tokenizer, limit=limit) for key, tokenizer in tokenizers.items()}
@@ -188,6 +191,28 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
         kinds = ", ".join(domain.suffixes)
         raise InputFileError(f"{data} has no {domain.name} files ({kinds})", "Give another with --data")
     return data, files
+
+
+def _say_what_was_trained_on(name: str, files: list[Path], domain: Domain) -> None:
+    """Warn of a checkpoint in a run's folder that has learned some of the files that are measured."""
+    from adaptgen.checkpoint import find_checkpoint
+    from adaptgen.data import split_files
+    from adaptgen.training.run_folder import read_recipe
+
+    try:
+        recipe = read_recipe(find_checkpoint(name).resolve().parent)
+    except RecipeError:
+        # It takes no recipe to measure a checkpoint.
+        return
+    if recipe is None or recipe.data.folder is None:
+        return
+    sources = [Path(recipe.data.folder) / source.path for source in recipe.data.sources]
+    splits = [split_files(source, domain.suffixes, recipe.data) for source in sources]
+    learned = {path.resolve() for split in splits for path, _ in split["train"]}
+    count = sum(path.resolve() in learned for path in files)
+    if count:
+        message = f"{name} was trained on {count:,} of these {len(files):,} files, which it knows better than new ones."
+        say(message, style="yellow", stderr=True)
 
 
 def _read(

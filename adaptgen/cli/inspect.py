@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, refuse_existing, result_stem, say, write_new
+from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, result_stem, say, write_new
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 from adaptgen.paths import printable
 
 __all__ = ["inspect_"]
 
 DEFAULT_TOKENS = 640
+DRAWN_TOKENS = 2560
+"""How many the picture shows at most."""
 SUFFIXES = (".png", ".html", ".json")
 
 
@@ -23,7 +25,10 @@ def inspect_(
     checkpoint: Annotated[
         str | None, typer.Option(help="Whose attention; the domain's shipped one if not given.")
     ] = None,
-    tokens: Annotated[int, typer.Option(help="How many tokens, from the file's beginning.")] = DEFAULT_TOKENS,
+    tokens: Annotated[
+        int,
+        typer.Option(help=f"How many tokens, from the file's beginning; the picture has {DRAWN_TOKENS:,} at most."),
+    ] = DEFAULT_TOKENS,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Of the results, with or without .png; FILE.attention here if not given."),
@@ -57,11 +62,15 @@ def inspect_(
     document = np.concatenate(domain.read_documents(file, loaded.tokenizer, is_training=False), axis=1)[:, :tokens]
     if document.shape[1] < 2:
         raise InputFileError(f"{file} has one token", "Give a longer file")
-    found = inspect_document(loaded.model, document, loaded.tokenizer)
+    with progress_bar(stderr=True) as bar:
+        task = bar.add_task("Reading", total=document.shape[1] - 1, status="tokens")
+        found = inspect_document(
+            loaded.model, document, loaded.tokenizer, on_progress=lambda count: bar.advance(task, count)
+        )
     averages = found.averages()
     title = printable(f"{file.name}, read by {loaded.name}")
     content = {"file": file.name, "checkpoint": loaded.name, "averages": averages, "tokens": found.tokens()}
-    write_new(paths[".png"], found.picture(title=title), force=force)
+    write_new(paths[".png"], found.picture(title=title, max_tokens=DRAWN_TOKENS), force=force)
     write_new(paths[".html"], found.page(title=title), force=force)
     write_new(paths[".json"], (json.dumps(content, allow_nan=False) + "\n").encode(), force=force)
     if as_json:
@@ -76,6 +85,8 @@ def inspect_(
         only = depth_name(depths[0])
         say(f"{loaded.name} reads one layer, the {only}. One that reads all: --checkpoint {domain.twins[-1]}")
     say(f"Written: {', '.join(str(path) for path in paths.values())}")
+    if document.shape[1] > DRAWN_TOKENS:
+        say(f"The picture shows the first {DRAWN_TOKENS:,} of {document.shape[1]:,} tokens, the others all.")
 
 
 def _print(averages: dict[str, dict[str, dict[str, Any]]], headings: dict[str, list[str]]) -> None:

@@ -40,7 +40,7 @@ def train(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Of the run; runs/<name> if not given.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run in that folder stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder, as it was set.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Begin anew in a folder that holds a run.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Override a setting of the recipe.")
@@ -63,16 +63,22 @@ def train(
     Ctrl-C stops after the step at hand and saves; --resume goes on as if it had never stopped.
     """
     from adaptgen.errors import UsageError
+    from adaptgen.shipped import find_recipe
 
     with first_process_speaks():
         if resume and force:
             raise UsageError("--resume and --force contradict each other", "Give one of them")
         if data is not None and source is not None:
             raise UsageError("--data and --source contradict each other", "Give one of them")
-        settings = _read_recipe(recipe, data, overrides or [], steps=steps, seed=seed, device=device)
-        folder = output or Path("runs") / settings.name
-        if resume and data is None and source is None:
-            settings = _with_data_of(settings, folder)
+        short = {"training.max_steps": steps, "training.seed": seed, "training.device": device}
+        said = [*(overrides or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+        named = _read_recipe(find_recipe(recipe), said)
+        folder = output or Path("runs") / named.name
+        settings = _as_begun(named, folder, said, stderr=as_json) if resume else named
+        if source is not None:
+            settings = _with_data(settings, named.data)
+        elif data is not None:
+            settings = _with_data(settings, settings.data.model_copy(update={"folder": str(data), "download": None}))
         say("Loading ...", stderr=as_json)
         from adaptgen.training.distributed import join
 
@@ -107,26 +113,42 @@ def _prepare(
     return session
 
 
-def _read_recipe(
-    name: str, data: Path | None, overrides: list[str], *, steps: int | None, seed: int | None, device: str | None
-) -> Recipe:
-    """The recipe with all that the command line says about it."""
+def _read_recipe(path: Path, overrides: list[str]) -> Recipe:
+    """The recipe with what the command line says about its settings."""
     from adaptgen.config import load_recipe
     from adaptgen.errors import RecipeError, UsageError
-    from adaptgen.shipped import find_recipe
 
-    short = {"training.max_steps": steps, "training.seed": seed, "training.device": device}
-    overrides = overrides + [f"{key}={value}" for key, value in short.items() if value is not None]
-    path = find_recipe(name)
     try:
-        settings = load_recipe(path, overrides=overrides)
+        return load_recipe(path, overrides=overrides)
     except RecipeError as error:
         # It is the file that is wrong, or else what was said beside it.
         load_recipe(path)
         raise UsageError(error.problem.removeprefix(f"{path}: "), error.remedy) from None
-    if data is None:
-        return settings
-    return _with_data(settings, settings.data.model_copy(update={"folder": str(data), "download": None}))
+
+
+def _as_begun(named: Recipe, folder: Path, overrides: list[str], *, stderr: bool) -> Recipe:
+    """The settings of the run in a folder, with what the command line says about them now.
+
+    Args:
+        named: the recipe that the command line names. One of another name need not be the run's: of the run, it takes
+            the data alone.
+        folder: of the run.
+        overrides: of this call.
+        stderr: where to say what the run has otherwise than the named recipe.
+    """
+    from adaptgen.training.run_folder import RECIPE, differences, read_recipe
+
+    begun = read_recipe(folder)
+    if begun is None:
+        return named
+    if (begun.name, begun.domain) != (named.name, named.domain):
+        update = {"folder": begun.data.folder, "download": begun.data.download}
+        return _with_data(named, named.data.model_copy(update=update))
+    settings = _read_recipe(folder / RECIPE, overrides)
+    kept = [key for key, *_ in differences(named, settings) if not key.startswith(("data.", "init_from"))]
+    if kept:
+        say(f"The run goes on with its own {', '.join(kept)}, not the recipe's; --set changes them.", stderr=stderr)
+    return settings
 
 
 def _with_data(settings: Recipe, data: DataConfig) -> Recipe:
@@ -141,17 +163,6 @@ def _has_to_be_fetched(settings: Recipe) -> bool:
     """Whether a recipe's data are published ones and not yet, or no longer, where a run left them."""
     data = settings.data
     return data.download is not None and (data.folder is None or not Path(data.folder).is_dir())
-
-
-def _with_data_of(settings: Recipe, folder: Path) -> Recipe:
-    """The recipe with the data of the run that it goes on with."""
-    from adaptgen.training.run_folder import read_recipe
-
-    begun = read_recipe(folder)
-    if begun is None:
-        return settings
-    update = {"folder": begun.data.folder, "download": begun.data.download}
-    return _with_data(settings, settings.data.model_copy(update=update))
 
 
 def _describe(session: Session, *, stderr: bool) -> None:
@@ -171,12 +182,24 @@ def _describe(session: Session, *, stderr: bool) -> None:
         for name, reason in corpus.skipped[:NUM_SKIPPED_SHOWN]:
             say(f"  {name}: {reason}", stderr=stderr)
         say(f"  all of them with reasons: {session.folder / SKIPPED}", stderr=stderr)
-    if not corpus.num_tokens("validation"):
-        say("There are too few files to hold one out, so the newest weights count as the best.", stderr=stderr)
+    if not trainer.validation_batches:
+        is_meant = session.recipe.data.validation_share == 0
+        why = "Nothing is held out" if is_meant else "There are too few files to hold one out"
+        say(f"{why}, so the newest weights count as the best.", stderr=stderr)
+    config = session.recipe.training
+    if config.warmup_steps >= config.max_steps:
+        say(
+            f"The learning rate never gets to {config.learning_rate:g}: training.warmup_steps is "
+            f"{config.warmup_steps:,} and training.max_steps {config.max_steps:,}",
+            style="yellow",
+            stderr=stderr,
+        )
     if session.log is not None and not session.log.has_tensorboard:
         say("TensorBoard is not installed, so there are no logs for it (pip install tensorboard).", stderr=stderr)
     if trainer.step:
         say(f"Going on after step {trainer.step:,}", stderr=stderr)
+    for key, old, new in session.changes:
+        say(f"  {key}: {old} -> {new}", stderr=stderr)
 
 
 def _run(session: Session, stop: StopSignals, *, stderr: bool) -> bool:

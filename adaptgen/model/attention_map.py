@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,8 +47,17 @@ class AttentionMap:
 
 
 @torch.no_grad()
-def map_attention(model: Transformer, tokens: np.ndarray, *, num_links: int = 5) -> AttentionMap:
-    """Read frames int `[K, T]`, T >= 2, with a model that has a shortcut and is in evaluation mode."""
+def map_attention(
+    model: Transformer,
+    tokens: np.ndarray,
+    *,
+    num_links: int = 5,
+    on_progress: Callable[[int], None] = lambda num_frames: None,
+) -> AttentionMap:
+    """Read frames int `[K, T]`, T >= 2, with a model that has a shortcut and is in evaluation mode.
+
+    `on_progress` is called with the number of frames read since the last call.
+    """
     shortcut = model.blocks[-1].shortcut
     assert shortcut is not None, "a plain model has no shortcut to look at"
     frames = torch.from_numpy(np.asarray(tokens, dtype=np.int64))[None]
@@ -78,6 +88,7 @@ def map_attention(model: Transformer, tokens: np.ndarray, *, num_links: int = 5)
             link_frames[rows, :count] = (top.indices + first_frame).where(is_there, -1).numpy()
             link_depths[rows, :count] = torch.tensor(shortcut.depths)[deepest].where(is_there, -1).numpy()
             link_weights[rows, :count] = top.values.numpy()
+            on_progress(stop - start)
     finally:
         hook.remove()
     return AttentionMap(shortcut.depths, depth_shares, distance_shares, link_frames, link_depths, link_weights, nats)

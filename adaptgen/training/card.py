@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from adaptgen import __version__
@@ -37,6 +38,7 @@ def model_card(
     domain, model = checkpoint.domain, checkpoint.model
     origin = f"fine-tuned from `{Path(recipe.init_from).name}`" if recipe.init_from else "trained from scratch"
     used = corpus.num_files - len(corpus.skipped)
+    command = ["adaptgen", "continue", domain.example_input, "--checkpoint", str(folder / "best")]
     lines = [
         f"# {recipe.name}",
         "",
@@ -47,7 +49,7 @@ def model_card(
         "",
         "## Use",
         "",
-        f"    adaptgen continue {domain.example_input} --checkpoint {folder / 'best'}",
+        f"    {shlex.join(command)}",
         "",
         "## Training",
         "",

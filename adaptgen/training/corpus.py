@@ -107,8 +107,11 @@ def read_corpus(
     corpus = Corpus(shards, skipped, num_files)
     tokens, needed = corpus.num_tokens("train"), (recipe.training.seq_len + 1) * len(tokenizer.vocab_sizes)
     if tokens < needed:
+        unused = (
+            f" ({len(skipped):,} of {num_files:,} files cannot be used; {': '.join(skipped[0])})" if skipped else ""
+        )
         raise InputFileError(
-            f"{root} has {tokens:,} tokens to train on, fewer than the {needed:,} of one training sequence",
+            f"{root} has {tokens:,} tokens to train on, fewer than the {needed:,} of one training sequence{unused}",
             "Add files, or lower training.seq_len",
         )
     return corpus

@@ -100,15 +100,18 @@ class RunLog:
 
 
 def _read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log; what follows a damaged one is left out."""
+    """The records of a log, each with its step; what follows a damaged line is left out."""
     if not path.is_file():
         return []
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             break
+        if not (isinstance(record, dict) and isinstance(record.get("step"), int | float)):
+            break
+        records.append(record)
     return records
 
 

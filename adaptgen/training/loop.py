@@ -96,9 +96,9 @@ class Trainer:
             **shape,
         )
         self.validation_batches = {
-            source.path: BatchSampler([split["validation"]], [1.0], seed=VALIDATION_SEED, **shape)
+            source.path: _validation_batches(split["validation"], **shape)
             for source, split in zip(data.sources, shards, strict=True)
-            if "validation" in split
+            if "validation" in split and split["validation"].tokens.shape[1] > 1
         }
 
     def run(
@@ -271,9 +271,18 @@ class Trainer:
                             for key, name in stored.items()
                             if name in present
                         }
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise CheckpointError(f"{path.parent} is damaged: {error}", "Begin anew with --force") from None
         load_weights(self.model, path, prefix="model.", place=place)
+
+
+def _validation_batches(shard: Shard, *, batch_size: int, seq_len: int) -> BatchSampler:
+    """Stretches of a validation split, or the whole of one that is shorter than a sequence.
+
+    To lay such a split end to end with itself would be to measure how well the model copies.
+    """
+    length = min(seq_len, shard.tokens.shape[1] - 1)
+    return BatchSampler([shard], [1.0], batch_size=batch_size, seq_len=length, seed=VALIDATION_SEED)
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:

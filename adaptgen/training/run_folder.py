@@ -10,7 +10,10 @@ log.jsonl ...   see `adaptgen.training.log`
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,23 @@ from adaptgen.config import Recipe, load_recipe
 from adaptgen.errors import CheckpointError, OutputFileError, RecipeError
 from adaptgen.training.log import CURVE, LOG, TENSORBOARD
 
-__all__ = ["RECIPE", "SKIPPED", "check_fits", "check_free", "clear", "read_recipe", "write_about"]
+try:
+    import fcntl
+except ImportError:  # Windows, which has no locks that end with their process and need no file of their own
+    fcntl = None
+
+__all__ = [
+    "RECIPE",
+    "SKIPPED",
+    "check_fits",
+    "check_free",
+    "check_spared",
+    "clear",
+    "differences",
+    "held",
+    "read_recipe",
+    "write_about",
+]
 
 RECIPE, ABOUT, SKIPPED = "recipe.yaml", "run.json", "skipped.tsv"
 WRITTEN = (RECIPE, ABOUT, SKIPPED, "best", "last", LOG, CURVE, TENSORBOARD)
@@ -55,6 +74,51 @@ def _is_used(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep all other processes from writing into a run's folder, until the end of this one at the latest.
+
+    The folder itself is locked, so that nothing is left in it. Where that cannot be done, as on some network file
+    systems, nothing is kept from anybody.
+
+    Raises:
+        OutputFileError: another process has it.
+
+    Source: flock(2).
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputFileError(
+                f"another process is training in {folder}", "Wait for it, or give another folder with -o"
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_spared(folder: Path, needed: Sequence[Path]) -> None:
+    """Check that a run can be made from what is left when the one before it in the folder is removed.
+
+    Raises:
+        OutputFileError: a file or folder that it needs would be removed.
+    """
+    removed = [(folder / name).resolve() for name in WRITTEN]
+    for path in needed:
+        if any(path.resolve().is_relative_to(other) for other in removed):
+            raise OutputFileError(
+                f"{path}, which the new run needs, would be removed with the run in {folder}",
+                "Begin the new one elsewhere with -o",
+            )
+
+
 def clear(folder: Path) -> None:
     """Remove an earlier run, also what a killed one left half swapped, and nothing that is not part of one."""
     for path in (folder / f"{name}{suffix}" for name in WRITTEN for suffix in (".old", ".partial", "")):
@@ -69,39 +133,50 @@ def read_recipe(folder: Path) -> Recipe | None:
     return load_recipe(folder / RECIPE) if (folder / RECIPE).is_file() else None
 
 
-def check_fits(folder: Path, recipe: Recipe, *, corpus_fingerprint: str) -> None:
+def differences(one: Recipe, other: Recipe) -> list[tuple[str, Any, Any]]:
+    """Settings that are not the same in both, by dotted key, with their values."""
+    ours, theirs = (dict(_flatten(recipe.model_dump(mode="json"))) for recipe in (one, other))
+    keys = sorted(ours.keys() | theirs.keys())
+    return [(key, ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)]
+
+
+def check_fits(folder: Path, recipe: Recipe, *, corpus_fingerprint: str) -> list[tuple[str, Any, Any]]:
     """Check that going on with a run would be going on with the same model on the same batches.
+
+    Returns:
+        What else the run goes on with otherwise than it was begun: keys, and old and new values.
 
     Raises:
         RecipeError: model, tokenizer, data or batches are others; names the key and both values.
+        CheckpointError: what the run was begun with cannot be read.
     """
     begun = read_recipe(folder)
     if begun is None:
-        return
-    old, new = _decisive(begun), _decisive(recipe)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
+        return []
+    # Files are compared by their tokens, wherever they come from.
+    changes = [change for change in differences(begun, recipe) if not change[0].startswith("data.download")]
+    for key, old, new in changes:
+        if _is_decisive(key):
             raise RecipeError(
-                f"the run in {folder} was begun with {key} = {old.get(key)!r}, the recipe has {new.get(key)!r}",
+                f"the run in {folder} was begun with {key} = {old!r}, the recipe has {new!r}",
                 "Resume with the value it was begun with, or begin another run with -o",
             )
-    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-    if about["corpus_fingerprint"] != corpus_fingerprint:
+    try:
+        begun_with = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["corpus_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{folder / ABOUT} is damaged", "Begin anew with --force") from None
+    if begun_with != corpus_fingerprint:
         raise RecipeError(
             f"{recipe.data.folder} no longer holds the files that the run in {folder} was begun with",
             "Put them back, or begin another run with -o",
         )
+    return changes
 
 
-def _decisive(recipe: Recipe) -> dict[str, Any]:
-    """The settings that must stay, by dotted key."""
-    content = recipe.model_dump(mode="json")
-    # The files are compared by their tokens, wherever they come from.
-    content["data"].pop("folder")
-    content["data"].pop("download")
-    content["training"] = {key: content["training"][key] for key in SAME_TRAINING}
-    content.pop("name")
-    return dict(_flatten(content))
+def _is_decisive(key: str) -> bool:
+    """Whether a setting must stay."""
+    section, _, name = key.partition(".")
+    return name in SAME_TRAINING if section == "training" else key not in ("name", "data.folder")
 
 
 def _flatten(content: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from adaptgen import __version__, domains
-from adaptgen.checkpoint import METRICS, Checkpoint, find_checkpoint, load_checkpoint
+from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, read_metrics
 from adaptgen.checkpoint import shipped as shipped_checkpoints
 from adaptgen.config import Recipe
 from adaptgen.errors import OutputFileError, RecipeError
@@ -26,6 +25,9 @@ from adaptgen.training.loop import Trainer, Validation
 from adaptgen.training.memory import keep_freed_memory
 
 __all__ = ["Session", "new_checkpoint"]
+
+SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "not enough memory")
+"""In what torch says of main memory, on Linux and macOS, and on Windows."""
 
 
 class Session:
@@ -44,6 +46,7 @@ class Session:
         recipe: with paths made absolute.
         trainer: the run.
         corpus: what it trains on.
+        changes: settings with which a run goes on otherwise than it was begun: keys, and old and new values.
         log: what it has done so far; None on other ranks than the first.
 
     Raises:
@@ -61,29 +64,48 @@ class Session:
         ranks: Ranks | None = None,
     ) -> None:
         ranks = ranks or Ranks(choose_device(recipe.training.device))
-        self.folder = folder
-        with ranks.in_turn():
-            run_folder.check_free(folder, resume=resume, force=force)
-            self.recipe = _resolve(recipe)
-            checkpoint = self._read(on_progress)
-            fingerprint = self.corpus.fingerprint
-            if resume:
-                run_folder.check_fits(folder, self.recipe, corpus_fingerprint=fingerprint)
-        ranks.check_same(fingerprint, what="training data")
-        self.trainer = Trainer(self.recipe, checkpoint, self.corpus.shards, folder, card="", ranks=ranks)
+        self.folder, self.changes = folder, []
         self.log: RunLog | None = None
-        with ranks.in_turn():
-            if resume:
-                self.trainer.resume()
-            if ranks.is_first:
-                self._open(resume=resume, corpus_fingerprint=fingerprint)
+        is_new = not folder.is_dir()
+        with ExitStack() as holding:
+            with ranks.in_turn():
+                if ranks.is_first and not is_new:
+                    self._hold(holding)
+                run_folder.check_free(folder, resume=resume, force=force)
+                self.recipe = _resolve(recipe)
+                if force:
+                    run_folder.check_spared(folder, _needed(self.recipe))
+                checkpoint = self._read(on_progress)
+                fingerprint = self.corpus.fingerprint
+                if resume:
+                    self.changes = run_folder.check_fits(folder, self.recipe, corpus_fingerprint=fingerprint)
+            ranks.check_same(fingerprint, what="training data")
+            with _within_means(self.recipe):
+                self.trainer = Trainer(self.recipe, checkpoint, self.corpus.shards, folder, card="", ranks=ranks)
+            with ranks.in_turn():
+                if resume:
+                    self.trainer.resume()
+                if ranks.is_first:
+                    if is_new:
+                        # Another process may have come first while this one read its corpus.
+                        self._hold(holding)
+                        run_folder.check_free(folder, resume=resume, force=force)
+                    self._open(resume=resume, corpus_fingerprint=fingerprint)
+            self._held = holding.pop_all()
+
+    def _hold(self, holding: ExitStack) -> None:
+        """Make the folder if it is not there, and keep other processes from it."""
+        with _writing(self.folder, remedy="Give another folder with -o"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            holding.enter_context(run_folder.held(self.folder))
 
     def _read(self, on_progress: Callable[[str, int, int], None]) -> Checkpoint:
         """Make or load the model, and read the corpus with its tokenizer."""
         if self.recipe.training.num_threads is not None:
             torch.set_num_threads(self.recipe.training.num_threads)
         keep_freed_memory()
-        checkpoint = new_checkpoint(self.recipe)
+        with _within_means(self.recipe):
+            checkpoint = new_checkpoint(self.recipe)
         if self.recipe.init_from is None:
             fit_tokenizer(self.recipe, checkpoint.domain, checkpoint.tokenizer)
         self.corpus = read_corpus(self.recipe, checkpoint.domain, checkpoint.tokenizer, on_progress=on_progress)
@@ -92,7 +114,6 @@ class Session:
     def _open(self, *, resume: bool, corpus_fingerprint: str) -> None:
         """Say in the folder what the run is, and open its log."""
         with _writing(self.folder, remedy="Give another folder with -o"):
-            self.folder.mkdir(parents=True, exist_ok=True)
             if not resume:
                 run_folder.clear(self.folder)
             about = {
@@ -115,12 +136,12 @@ class Session:
         """Train; arguments and result as of `Trainer.run`.
 
         Raises:
-            RecipeError: the loss is no longer a number.
+            RecipeError: the loss is no longer a number, or this machine cannot do what the recipe asks for.
             OutputFileError: the disk is full, or the folder may not be written any more.
         """
-
         if self.log is None:
-            return self.trainer.run(should_stop=should_stop)
+            with _within_means(self.recipe):
+                return self.trainer.run(should_stop=should_stop)
 
         def log_step(record: dict[str, float]) -> None:
             self.log.add_step(record)
@@ -140,7 +161,8 @@ class Session:
             )
             on_validation(step, validation)
 
-        with _writing(self.folder, remedy="Free some space or mend its permissions, then use --resume"):
+        remedy = "Free some space or mend its permissions, then use --resume"
+        with self._held, _within_means(self.recipe), _writing(self.folder, remedy=remedy):
             try:
                 return self.trainer.run(on_step=log_step, on_validation=log_validation, should_stop=should_stop)
             finally:
@@ -148,8 +170,7 @@ class Session:
 
     def best_metrics(self) -> dict[str, Any]:
         """What was measured of `best/`, whichever process wrote it; empty if there is none yet."""
-        path = self.folder / "best" / METRICS
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_metrics(self.folder / "best")
 
 
 def new_checkpoint(recipe: Recipe) -> Checkpoint:
@@ -187,6 +208,40 @@ def _resolve(recipe: Recipe) -> Recipe:
         folder = find_checkpoint(init_from)
         init_from = init_from if init_from in shipped_checkpoints() else str(folder.resolve())
     return recipe.model_copy(update={"data": data, "init_from": init_from})
+
+
+def _needed(recipe: Recipe) -> list[Path]:
+    """What a run reads that its user may have put anywhere."""
+    start = [] if recipe.init_from is None else [find_checkpoint(recipe.init_from)]
+    return [Path(recipe.data.folder), *start]
+
+
+@contextmanager
+def _within_means(recipe: Recipe) -> Iterator[None]:
+    """Turn what this machine lacks for a recipe, memory or a compiler, into a sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        is_about_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        if is_about_memory or any(sign in str(error) for sign in SIGNS_OF_FULL_MEMORY):
+            raise RecipeError(
+                "there is too little memory for this model and this batch",
+                "Lower training.micro_batch_size or training.batch_size, set training.checkpoint_activations=true, "
+                "or lower model.model_dim",
+            ) from None
+        if recipe.training.compile and _is_of_the_compiler(error):
+            reason = str(error).strip().splitlines()[0]
+            raise RecipeError(
+                f"training.compile does not work here: {reason}",
+                "Install a C++ compiler such as g++, or leave training.compile out",
+            ) from None
+        raise
+
+
+def _is_of_the_compiler(error: Exception) -> bool:
+    from torch._inductor.exc import InductorError
+
+    return isinstance(error, InductorError)
 
 
 @contextmanager

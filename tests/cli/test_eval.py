@@ -104,6 +104,21 @@ def test_of_a_folder_with_splits_what_was_held_out_is_taken(
     assert found["models"][0]["nats_per_token"]["low"] is None, "one document has no interval"
 
 
+def test_says_which_files_a_model_was_trained_on(adaptgen_here: Run, tmp_path: Path, tiny_recipe: Path) -> None:
+    songs, new = tmp_path / "songs", tmp_path / "new"
+    for folder, pattern in ((songs, "pop_*.mid"), (new, "folk_reel_0*.mid")):
+        folder.mkdir()
+        for path in sorted((Path(__file__).parents[2] / "examples" / "corpus").glob(pattern))[:4]:
+            (folder / path.name).write_bytes(path.read_bytes())
+    code, _, err = adaptgen_here("train", tiny_recipe, "--data", songs, "--steps", 1)
+    assert code == 0, err
+    measure = ("eval", "--checkpoint", "runs/tiny/best", "--json", "--data")
+    code, _, err = adaptgen_here(*measure, songs)
+    assert (code, "runs/tiny/best was trained on 3 of these 4 files" in err) == (0, True), err
+    code, _, err = adaptgen_here(*measure, new)
+    assert (code, "trained on" in err) == (0, False), err
+
+
 def test_a_limit_takes_documents_evenly_spaced(adaptgen_here: Run, tmp_path: Path) -> None:
     (tmp_path / "many.txt").write_text("\n\n\n".join("x" * 2**number for number in range(5)))
     checkpoint = random_checkpoint(tmp_path / "mine", seed=1)

@@ -59,6 +59,21 @@ def test_a_song_gives_a_picture_a_page_and_figures_that_agree(adaptgen_here: Run
     assert "http" not in page.replace("http://www.w3.org/2000/svg", ""), "the page needs nothing else"
 
 
+def test_a_picture_has_no_more_than_can_be_drawn(
+    adaptgen_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = random_checkpoint(tmp_path / "mine", domain_name="music", shortcut=ShortcutConfig())
+    monkeypatch.setattr("adaptgen.cli.inspect.DRAWN_TOKENS", 160)
+    sizes = []
+    for tokens in (160, 600):
+        code, out, err = adaptgen_here("inspect", SONG, "--checkpoint", checkpoint, "--tokens", tokens, "-o", tokens)
+        assert code == 0, err
+        sizes.append((tmp_path / f"{tokens}.png").read_bytes()[16:24])
+        assert ("The picture shows the first 160 of 600 tokens" in out) == (tokens == 600)
+        assert len(json.loads((tmp_path / f"{tokens}.json").read_text())["tokens"]) == tokens
+    assert sizes[0] == sizes[1], "width and height"
+
+
 def test_a_model_that_reads_one_layer_shows_how_far_back(adaptgen_here: Run, tmp_path: Path) -> None:
     checkpoint = random_checkpoint(tmp_path / "mine", domain_name="music", shortcut=ShortcutConfig(depths=(0,)))
     code, out, err = adaptgen_here("inspect", SONG, "--checkpoint", checkpoint, "--tokens", 60, "-o", "found.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def test_card_says_how_to_use_the_run(adaptgen_here: Adaptgen, tiny_recipe: Path
     assert "`my songs`" in card
     assert "6 used, 2 skipped" in card
     assert str(tmp_path) not in card
+    adaptgen_here("train", tiny_recipe, "--data", songs, *TWO_STEPS, "-o", "my run")
+    assert "adaptgen continue song.mid --checkpoint 'my run/best'" in (tmp_path / "my run/best/README.md").read_text()
     code, out, _ = adaptgen_here("checkpoints", "show", "runs/tiny/best", "--json")
     about = json.loads(out)
     assert code == 0
@@ -111,6 +114,64 @@ def test_resume_needs_neither_data_nor_a_second_look(adaptgen_here: Adaptgen, ti
     assert "Done: 3 steps" in out
 
 
+def test_resume_goes_on_as_the_run_was_set(adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path) -> None:
+    as_set = ("--set", "training.learning_rate=0.003", "--set", "training.dropout=0", "--set", "model.num_layers=3")
+    adaptgen_here("train", tiny_recipe, *as_set, *TWO_STEPS)
+    code, out, err = adaptgen_here("train", tiny_recipe, "--resume", "--steps", 3)
+    assert code == 0, err
+    assert "  training.max_steps: 2 -> 3\n" in out
+    assert out.count(" -> ") == 1, "and nothing else has changed"
+    assert "its own model.num_layers, training.dropout, training.learning_rate, training.validat" in out
+    as_run = yaml.safe_load((tmp_path / "runs/tiny/recipe.yaml").read_text())["training"]
+    assert (as_run["max_steps"], as_run["learning_rate"], as_run["dropout"]) == (3, 0.003, 0)
+    code, out, err = adaptgen_here("train", "runs/tiny/recipe.yaml", "--resume", "--set", "training.weight_decay=0.2")
+    assert code == 0, err
+    assert "  training.weight_decay: 0.1 -> 0.2\n" in out
+    assert "its own" not in out
+    line = one_error(adaptgen_here("train", tiny_recipe, "--resume", "--set", "training.batch_size=3"))
+    assert "was begun with training.batch_size = 2, the recipe has 3" in line
+
+
+def test_begins_nothing_anew_that_it_would_remove_first(
+    adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    adaptgen_here("train", tiny_recipe, *TWO_STEPS)
+    fine_tune = ("--set", "model=null", "--set", "init_from=runs/tiny/best", "--force")
+    line = one_error(adaptgen_here("train", tiny_recipe, *TWO_STEPS, *fine_tune))
+    assert "runs/tiny/best, which the new run needs, would be removed with the run in runs/tiny" in line
+    assert (tmp_path / "runs/tiny/best/model.safetensors").is_file()
+    code, _, err = adaptgen_here("train", tiny_recipe, *TWO_STEPS, *fine_tune, "-o", "runs/other")
+    assert code == 0, err
+
+
+def test_a_model_that_no_memory_holds_is_said(adaptgen_here: Adaptgen, tiny_recipe: Path, tmp_path: Path) -> None:
+    # More than a processor can address, so that no system promises it.
+    line = one_error(adaptgen_here("train", tiny_recipe, "--set", "model.mlp_dim=10000000000000"))
+    assert "too little memory for this model and this batch. Lower training.micro_batch_size" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_compiler_is_said(
+    start_adaptgen: Callable[..., subprocess.Popen[str]], tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    process = start_adaptgen("train", tiny_recipe, *TWO_STEPS, "--set", "training.compile=true", "--device", "cpu")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1, err
+    assert "Traceback" not in err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("Error: training.compile does not work here: ")
+    assert last.endswith("Install a C++ compiler such as g++, or leave training.compile out.")
+
+
+def test_says_what_a_recipe_asks_for_in_vain(adaptgen_here: Adaptgen, tiny_recipe: Path) -> None:
+    nothing_held_out = ("--set", "data.validation_share=0", "--set", "training.warmup_steps=9")
+    code, out, err = adaptgen_here("train", tiny_recipe, *TWO_STEPS, *nothing_held_out)
+    assert code == 0, err
+    assert "Nothing is held out, so the newest weights count as the best." in out
+    assert "The learning rate never gets to 0.01: training.warmup_steps is 9 and training.max_steps 2" in out
+
+
 def one_error(result: tuple[int, str, str]) -> str:
     """The sentence of a refusal: on one line, without a traceback."""
     code, _, err = result
@@ -151,7 +212,8 @@ def test_says_what_is_wrong_with_the_data(adaptgen_here: Adaptgen, tiny_recipe: 
     folder = tmp_path / "data"
     folder.mkdir()
     line = one_error(adaptgen_here("train", tiny_recipe, "--data", folder))
-    assert f"{folder} has no music files (.mid, .midi). Give another folder with --data." in line
+    assert f"{folder} has no music files (.mid, .midi" in line
+    assert line.endswith("). Give another folder with --data.")
     for name in ("one.mid", "two.mid"):
         (folder / name).write_bytes(b"MThd")
     line = one_error(adaptgen_here("train", tiny_recipe, "--data", folder))

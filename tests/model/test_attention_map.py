@@ -16,9 +16,10 @@ from adaptgen.model import map_attention
 @torch.no_grad()
 def test_weights_are_those_by_which_values_are_mixed(shortcut: ShortcutConfig, vocab_sizes: tuple[int, ...]) -> None:
     """With links to all frames, values weighed by them are the shortcut's output; costs are the model's own."""
-    model, length = build(shortcut, vocab_sizes), 3 * WINDOW + 2
+    model, length, read = build(shortcut, vocab_sizes), 3 * WINDOW + 2, []
     tokens = random_tokens(vocab_sizes, length, batch_size=1)[0]
-    found = map_attention(model, tokens.numpy(), num_links=WINDOW)
+    found = map_attention(model, tokens.numpy(), num_links=WINDOW, on_progress=read.append)
+    assert (len(read) > 1, sum(read)) == (True, length - 1)
     assert found.depths == model.blocks[-1].shortcut.depths
     np.testing.assert_allclose(found.depth_shares[1:].sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(found.link_weights[1:].sum(axis=1), 1, atol=1e-5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,14 @@ def read_log(folder: Path) -> list[dict[str, object]]:
     """The log without what differs from run to run: how long things took."""
     records = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [{k: v for k, v in record.items() if k not in ("seconds", "tokens_per_second")} for record in records]
+
+
+def wait_for_lines(log: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") >= count):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -119,6 +128,70 @@ def test_refuses_to_go_on_with_other_files(tiny_recipe: Path, tmp_path: Path) ->
         train(tiny_recipe, tmp_path / "run", override, resume=True)
 
 
+def test_two_processes_do_not_share_a_folder(tiny_recipe: Path, tmp_path: Path, start_adaptgen: Callable) -> None:
+    run = tmp_path / "run"
+    process = start_adaptgen("train", tiny_recipe, "-o", "run", "--steps", 100000, "--set", "training.validate_every=7")
+    try:
+        wait_for_lines(run / "log.jsonl", 20, process)
+        for how in ({"resume": True}, {"force": True}, {}):
+            with pytest.raises(OutputFileError, match=r"another process is training in .*run\. Wait for it"):
+                Session(load_recipe(tiny_recipe), run, **how)
+    finally:
+        process.kill()
+        process.communicate()
+    session = Session(load_recipe(tiny_recipe, overrides=["training.max_steps=100000"]), run, resume=True)
+    step = session.trainer.step
+    session.run(should_stop=lambda: session.trainer.step > step)
+    assert read_log(run)[-1]["step"] == step + 1 > 7
+    assert {path.name.removesuffix(".partial") for path in run.iterdir()} == {
+        "recipe.yaml", "run.json", "skipped.tsv", "best", "last", "log.jsonl", "loss.png", "tensorboard",
+    }  # fmt: skip
+
+
+def test_a_run_that_came_first_to_a_new_folder_keeps_it(tiny_recipe: Path, tmp_path: Path) -> None:
+    """Both find no folder; the second has read its corpus when the first has trained."""
+    run = tmp_path / "run"
+
+    def finish_another(source: str, done: int, total: int) -> None:
+        if not run.exists():
+            train(tiny_recipe, run, "data.validation_share=0.13", stop_after=1)
+
+    with pytest.raises(OutputFileError, match="is not empty"):
+        Session(load_recipe(tiny_recipe, overrides=["data.validation_share=0.12"]), run, on_progress=finish_another)
+    assert json.loads((run / "last" / "training.json").read_text())["step"] == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="it takes Linux to bound a process's memory")
+def test_a_batch_that_no_memory_holds_is_said(tiny_recipe: Path, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    overrides = ["training.batch_size=4096", "model.model_dim=256"]
+    session = Session(load_recipe(tiny_recipe, overrides=overrides), tmp_path / "run")
+    before, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, hard))
+    try:
+        with pytest.raises(RecipeError, match="too little memory for this model and this batch"):
+            session.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
+
+
+def test_a_damaged_log_does_not_keep_a_run_from_going_on(tiny_recipe: Path, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path / "whole")
+    train(tiny_recipe, tmp_path / "parts", stop_after=3)
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log:
+        log.write('0\n{"loss": 1.0}\n')
+    train(tiny_recipe, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_damaged_description_of_the_run_is_named(tiny_recipe: Path, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path / "run", stop_after=1)
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"run\.json is damaged\. Begin anew with --force"):
+        train(tiny_recipe, tmp_path / "run", resume=True)
+
+
 def test_nothing_to_resume(tiny_recipe: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no run to resume"):
         train(tiny_recipe, tmp_path / "run", resume=True)
@@ -165,12 +238,7 @@ def test_stops_cleanly_on_a_signal(
 ) -> None:
     lasting = ("training.decay_share=0", "training.max_steps=100000", "training.validate_every=7")
     process = start_adaptgen("train", tiny_recipe, "-o", "parts", *(f"--set={override}" for override in lasting))
-    log = tmp_path / "parts" / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and log.read_text().count("\n") > 3):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_lines(tmp_path / "parts" / "log.jsonl", 4, process)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

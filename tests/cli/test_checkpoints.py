@@ -1,0 +1,38 @@
+"""What is known about checkpoints, from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_inspect import random_checkpoint
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("config.json", {"format_version": 1}, "config.json is damaged: it names no domain"),
+        ("metrics.json", [1], "metrics.json is damaged: it is no JSON object"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(
+    adaptgen_here: Run, tmp_path: Path, name: str, content: object, expected: str
+) -> None:
+    folder = random_checkpoint(tmp_path / "mine", domain_name="text", shortcut=None)
+    (folder / name).write_text(json.dumps(content))
+    for arguments in (("checkpoints", "show", folder), ("eval", "--checkpoint", folder, "--data", tmp_path)):
+        code, _, err = adaptgen_here(*arguments)
+        assert (code, expected in err) == (1, True), err
+        assert "Traceback" not in err
+
+
+def test_of_a_run_the_best_checkpoint_is_proposed(adaptgen_here: Run, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    random_checkpoint(tmp_path / "runs" / "best", domain_name="text", shortcut=None)
+    for arguments in (("checkpoints", "show", "runs"), ("eval", "--checkpoint", "runs", "--data", ".")):
+        code, _, err = adaptgen_here(*arguments)
+        assert (code, "runs is not a checkpoint: it has no config.json. Give runs/best." in err) == (1, True), err
