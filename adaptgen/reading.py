@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import AdaptgenError
+from adaptgen.errors import AdaptgenError, UsageError
 
 __all__ = ["ReadTask", "num_cpus", "read_in_parallel"]
 
@@ -71,6 +71,7 @@ def _read_singly(
     results: list[list[np.ndarray] | str] = []
     while len(results) < len(paths):
         with _worker_pool(1) as pool:
+            _check_starts(pool)
             try:
                 for path in paths[len(results) :]:
                     with _ignored_interrupts():
@@ -79,6 +80,23 @@ def _read_singly(
             except BrokenProcessPool:
                 results.append("ends the process that reads it, or took more memory than there is")
     return results
+
+
+def _check_starts(pool: ProcessPoolExecutor) -> None:
+    """Check that it is not starting at which a pool's process ends.
+
+    Raises:
+        UsageError: it is; as a rule, it ran a script's training once more when it imported the script.
+    """
+    try:
+        with _ignored_interrupts():
+            started = pool.submit(num_cpus)
+        started.result()
+    except BrokenProcessPool:
+        raise UsageError(
+            "no process that reads files can be started",
+            'In a script of your own, put what it does below: if __name__ == "__main__":',
+        ) from None
 
 
 @contextmanager

@@ -46,6 +46,7 @@ from adaptgen.domains.music.metrics import (
     longest_repetition,
 )
 from adaptgen.domains.music.song import parse_song, read_song
+from adaptgen.errors import InputFileError
 from adaptgen.sampling import Sampling
 
 CORPUS = "pop909"
@@ -106,7 +107,12 @@ def load_cases(data: Path, splits: Sequence[str], num_songs: int) -> list[Case]:
     """The first songs, in the order of their names, that are long enough."""
     files = split_files(data / CORPUS, domains.get("music").suffixes, DataConfig(folder=str(data)))
     cases = (load_case(path) for split in splits for path, _ in files[split])
-    return [case for case, _ in zip((case for case in cases if case), range(num_songs), strict=False)]
+    found = [case for case, _ in zip((case for case in cases if case), range(num_songs), strict=False)]
+    if not found:
+        raise InputFileError(
+            f"{data} has no pop909/ with songs that are long enough", "Give another folder with --data"
+        )
+    return found
 
 
 def mean_of(areas: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -224,6 +224,24 @@ def test_a_folder_that_may_not_be_read_is_named(folder: Path, cache: Path) -> No
         closed.chmod(0o755)
 
 
+def test_a_script_that_its_readers_would_run_again_is_told_so(tmp_path: Path, cache: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from adaptgen import domains\n"
+        "from adaptgen.config import DataConfig, SourceConfig\n"
+        "from adaptgen.data import prepare\n"
+        "music = domains.get('music')\n"
+        "tokenizer = music.tokenizer_type.from_options({})\n"
+        f"prepare(music, tokenizer, SourceConfig(), DataConfig(folder='.'), Path({str(CORPUS)!r}), num_workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert "UsageError: no process that reads files can be started" in done.stderr.splitlines()[-1]
+    script.write_text("\n".join(["if __name__ == '__main__':", *("    " + x for x in script.read_text().splitlines())]))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_file_that_ends_its_reader_is_skipped_alone(tmp_path: Path, cache: Path) -> None:
     for index in range(16):
         (tmp_path / f"song{index:02}.mid").write_bytes((CORPUS / "ode_to_joy.mid").read_bytes())
