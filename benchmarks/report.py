@@ -47,7 +47,7 @@ FORMS = {
     "as in the paper": "shortcut as in the paper",
     "to the embedding": "shortcut, the embedding alone",
     "value residuals": "value residuals",
-    "both of the last": "value residuals, shortcut to the embedding",
+    "value residuals + embedding": "value residuals, shortcut to the embedding",
     "attention residuals": "attention residuals",
     "plain, as much compute": "plain, as much compute",
 }
