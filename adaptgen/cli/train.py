@@ -144,6 +144,9 @@ def _as_begun(named: Recipe, folder: Path, overrides: list[str], *, stderr: bool
     if (begun.name, begun.domain) != (named.name, named.domain):
         update = {"folder": begun.data.folder, "download": begun.data.download}
         return _with_data(named, named.data.model_copy(update=update))
+    if begun.data.download is None:
+        # A run with data of one's own fetches none, wherever they were to come from.
+        overrides = [override for override in overrides if not override.startswith("data.download.")]
     settings = _read_recipe(folder / RECIPE, overrides)
     kept = [key for key, *_ in differences(named, settings) if not key.startswith(("data.", "init_from"))]
     if kept:
