@@ -115,8 +115,8 @@ class MusicGrammar(Grammar):
         """A higher pitch, a later step, a later part, or the next bar."""
         ways = self._ways_on()
         to_the_tune = self._ways_to_the_tune(ways)
-        if to_the_tune.any():
-            row |= to_the_tune
+        if to_the_tune:
+            row[to_the_tune] = True
             return
         next_due = self._next_due(ways)
         for part, steps in ways.items():
@@ -133,18 +133,17 @@ class MusicGrammar(Grammar):
         # Without a way to make it sound, a bar may stay silent; only odd files come to that.
         row[self.tokenizer.bar] = next_due is None and (self._first_silent_bar() is None or not ways)
 
-    def _ways_to_the_tune(self, ways: dict[int, list[int]]) -> np.ndarray:
-        """bool `[V]`: later steps and higher pitches by which the part's tune, if it is due, can yet come."""
-        row = np.zeros(self.tokenizer.vocab_sizes[0], dtype=bool)
+    def _ways_to_the_tune(self, ways: dict[int, list[int]]) -> list[int]:
+        """Tokens of later steps and higher pitches by which the part's tune, if it is due, can yet come."""
         if self.part not in self._tune_rests.due:
-            return row
+            return []
         steps = self._tune_steps(ways.get(self.part, []))
-        row[[self.tokenizer.position_ids[step] for step in steps]] = True
+        tokens = [self.tokenizer.position_ids[step] for step in steps]
         if self.state is State.NOTE and self.notes_at_onset < MAX_NOTES_PER_ONSET:
             higher = self._free_pitches(self.part, self._tick)
             higher[: self.pitch + 1 if steps else max(self.pitch + 1, self.plan.tunes[self.part].lowest)] = False
-            row[self._ids[self.part][higher]] = True
-        return row
+            tokens += self._ids[self.part][higher].tolist()
+        return tokens
 
     def _tune_steps(self, steps: list[int]) -> list[int]:
         """Those of the part's steps at which its tune, if it is due, can come in good time; none if it is not due."""
@@ -165,7 +164,7 @@ class MusicGrammar(Grammar):
             return ()
         ways = self._ways_on()
         next_due = self._next_due(ways)
-        if next_due is None or self._ways_to_the_tune(ways).any():
+        if next_due is None or self._ways_to_the_tune(ways):
             return ()
         legal = [self._program_ids[part] for part in ways if part <= next_due]
         return [StandIn(0, self._program_ids[next_due], np.setdiff1d(self._leaving, legal))]

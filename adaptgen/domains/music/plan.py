@@ -236,6 +236,6 @@ def _share_out_drums(slot: Slot) -> None:
                 last_struck[note.pitch] = note.start
                 slot.part_of_pitch[note.pitch] = part
     slot.pitches = frozenset(GENERAL_MIDI_DRUM_PITCHES) | frozenset(last_struck)
-    slot.own_keys = {pitch: key for key, pitch in GENERAL_MIDI_DRUMS.items() if key in last_struck}
-    for pitch in last_struck:
-        slot.own_keys.pop(pitch, None)
+    slot.own_keys = {
+        pitch: key for key, pitch in GENERAL_MIDI_DRUMS.items() if key in last_struck and pitch not in last_struck
+    }

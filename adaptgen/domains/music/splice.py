@@ -83,12 +83,11 @@ def with_tempo(midi: mido.MidiFile, tick: int, tempo: int) -> mido.MidiFile:
     """A copy that goes on from a tick with a tempo in microseconds per quarter."""
     result = _empty_like(midi)
     for index, track in enumerate(midi.tracks):
-        *events, (end, _) = [*timed(track), (sum(message.time for message in track), None)]
-        events = [event for event in events if event[1].type != "end_of_track"]
+        events = [event for event in timed(track) if event[1].type != "end_of_track"]
         if index == 0:
             events.append((tick, mido.MetaMessage("set_tempo", tempo=tempo)))
             events.sort(key=lambda event: event[0])
-        result.tracks.append(untimed(events, end=end))
+        result.tracks.append(untimed(events, end=sum(message.time for message in track)))
     return result
 
 
@@ -259,14 +258,12 @@ def _undo(message: mido.Message, channel: Channel, part: Part) -> list[mido.Mess
         return [mido.Message("program_change", channel=part.channel, program=part.program)]
     if message.type == "pitchwheel":
         return [mido.Message("pitchwheel", channel=part.channel, pitch=0)] if message.pitch else []
-    controls = {message.control: message.value}
-    if message.control == RESET:
-        controls = {EXPRESSION: UNSET[EXPRESSION]}
-    return [
-        mido.Message("control_change", channel=part.channel, control=control, value=_held(channel, control))
-        for control, value in controls.items()
-        if control in UNSET and value != _held(channel, control)
-    ]
+    control, value = message.control, message.value
+    if control == RESET:
+        control, value = EXPRESSION, UNSET[EXPRESSION]
+    if control not in UNSET or value == _held(channel, control):
+        return []
+    return [mido.Message("control_change", channel=part.channel, control=control, value=_held(channel, control))]
 
 
 def _pedals_left_down(midi: mido.MidiFile) -> list[tuple[int, int, mido.Message]]:
