@@ -46,6 +46,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
+RECIPE = "recipe.yaml"
+"""What lies beside the checkpoints of a run."""
 
 
 @dataclass
@@ -136,7 +138,13 @@ def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
     model = Transformer(parts.model_config, parts.tokenizer.vocab_sizes)
     load_weights(model, parts.folder / WEIGHTS)
     metrics = read_metrics(parts.folder)
-    return Checkpoint(parts.domain, parts.tokenizer, model.eval(), metrics, parts.sampling, name=parts.folder.name)
+    return Checkpoint(parts.domain, parts.tokenizer, model.eval(), metrics, parts.sampling, name=_name_of(parts.folder))
+
+
+def _name_of(folder: Path) -> str:
+    """The name of a checkpoint's folder, or of the run's where it is one of a run."""
+    parent = folder.resolve().parent
+    return parent.name if (parent / RECIPE).is_file() else folder.name
 
 
 class _Parts(NamedTuple):

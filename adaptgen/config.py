@@ -294,6 +294,10 @@ class Recipe(Settings):
         return self
 
 
+class _RepeatedKeyError(yaml.constructor.ConstructorError):
+    """A mapping has a key twice."""
+
+
 class _YamlLoader(yaml.SafeLoader):
     """Refuses a key that is given twice, of which the last would count without a word."""
 
@@ -301,9 +305,7 @@ class _YamlLoader(yaml.SafeLoader):
         keys = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in keys:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value!r} is given twice", problem_mark=key.start_mark
-                )
+                raise _RepeatedKeyError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -349,6 +351,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override!r} has no '='", "Write --set training.max_steps=500")
     try:
         value = yaml.load(text, _YamlLoader)
+    except _RepeatedKeyError as error:
+        raise RecipeError(f"--set {override!r}: {error.problem}", "Give it once") from None
     except (yaml.YAMLError, ValueError):
         raise RecipeError(f"--set {override!r}: the value is not valid YAML", "Quote it") from None
     keys = key_path.split(".")

@@ -25,7 +25,7 @@ import numpy as np
 from adaptgen import __version__
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import InputFileError, OutputFileError
+from adaptgen.errors import InputFileError, OutputFileError, is_of_full_memory
 from adaptgen.paths import user_path
 from adaptgen.reading import num_cpus, read_in_parallel
 
@@ -218,6 +218,8 @@ def prepare(
                 documents = _hold_out(documents["train"], shares, begin=tokenizer.begin)
             _write_shards(target, documents, skipped, fingerprint=tokenizer.fingerprint)
         except OSError as error:
+            if is_of_full_memory(error):
+                raise
             raise OutputFileError(
                 f"shards cannot be written to {target}: {error.strerror}",
                 "Free some space, or set ADAPTGEN_CACHE to another folder",
@@ -251,7 +253,9 @@ def _read_shards(target: Path, num_streams: int) -> tuple[dict[str, Shard], list
                 if path.stat().st_size != math.prod(shape) * np.dtype(np.uint16).itemsize:
                     return None
                 shards[split] = Shard(np.memmap(path, np.uint16, "r", shape=shape), offsets)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if is_of_full_memory(error):
+            raise
         return None
     return shards, skipped
 

@@ -7,6 +7,8 @@ these. A mistake of ours is an `AssertionError` or whatever Python raises, and i
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "AdaptgenError",
     "CheckpointError",
@@ -16,7 +18,11 @@ __all__ = [
     "OutputFileError",
     "RecipeError",
     "UsageError",
+    "is_of_full_memory",
 ]
+
+SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""In what torch says of main memory, on Linux and macOS and on Windows, and of an accelerator's."""
 
 
 class AdaptgenError(Exception):
@@ -67,3 +73,10 @@ class DownloadError(AdaptgenError):
 
 class RecipeError(AdaptgenError):
     """A recipe has a key or a value that it should not have."""
+
+
+def is_of_full_memory(error: BaseException) -> bool:
+    """Whether Python, the system or torch says that there is not enough memory."""
+    if isinstance(error, RuntimeError):
+        return any(sign in str(error) for sign in SIGNS_OF_FULL_MEMORY)
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import AdaptgenError, UsageError
+from adaptgen.errors import AdaptgenError, InputFileError, UsageError, is_of_full_memory
 
 __all__ = ["ReadTask", "num_cpus", "read_in_parallel"]
 
@@ -30,7 +30,11 @@ def num_cpus() -> int:
 
 
 def read_in_parallel(tasks: Sequence[ReadTask], num_workers: int) -> Generator[list[list[np.ndarray] | str]]:
-    """For each task, in order, what each of its files holds: documents uint16 `[K, T]`, or why it cannot be used."""
+    """For each task, in order, what each of its files holds: documents uint16 `[K, T]`, or why it cannot be used.
+
+    Raises:
+        InputFileError: a file takes more memory than there is. It is not skipped: another time there may be enough.
+    """
     if num_workers == 1:
         # This process starts sooner than another.
         yield from (_read_files(*task) for task in tasks)
@@ -59,6 +63,10 @@ def _read_files(
         except AdaptgenError as error:
             results.append(error.problem.removeprefix(f"{path} "))
         except Exception as error:
+            if is_of_full_memory(error):
+                raise InputFileError(
+                    f"{path} takes more memory to read than there is", "Cut it into smaller files, or leave it out"
+                ) from None
             # One file that finds a mistake of ours must not cost the user all the others.
             results.append(f"makes adaptgen fail with {error!r}; please report it")
     return results

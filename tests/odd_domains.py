@@ -20,11 +20,15 @@ MUSIC = domains.get("music")
 
 
 class Odd(type(MUSIC)):
-    """A file with deadly in its name ends its process; a slow one takes long, and leaves its process's number."""
+    """A file with deadly in its name ends its process, one with huge finds no memory; a slow one takes long, and leaves
+    its process's number."""
 
     def read_documents(self, path: Path, tokenizer: Tokenizer, **options: Any) -> list[np.ndarray]:
         if "deadly" in path.stem:
             os._exit(1)
+        if "huge" in path.stem:
+            # More than a processor can address, so that no system promises it.
+            np.empty(2**60, np.uint8)
         if path.stem.startswith("slow"):
             path.with_suffix(f".{os.getpid()}").touch()
             time.sleep(120)

@@ -104,7 +104,7 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("data.download.archives.0.url=x", "the recipe has no list data.download.archives of which to change an item"),
         ("training.max_steps=yes", "training.max_steps is True: input should not be yes, no, on, off, true or false"),
         ("model.shortcut.map_dim=16", "model.shortcut: map_dim 16 is a width of feature_map mlp; with linear it must"),
-        ("model={num_layers: 2, num_layers: 3}", "the value is not valid YAML"),
+        ("model={num_layers: 2, num_layers: 3}", "num_layers: 3}': 'num_layers' is given twice. Give it once."),
         ("data.sources.5.weight=2", "data.sources is a list of 1 and has no item '5'. Use an index from 0."),
     ],
 )

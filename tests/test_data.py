@@ -251,6 +251,16 @@ def test_a_file_that_ends_its_reader_is_skipped_alone(tmp_path: Path, cache: Pat
     assert shards["train"].num_documents >= 16
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_file_that_no_memory_holds_is_named_and_not_skipped(tmp_path: Path, cache: Path, num_workers: int) -> None:
+    for index in range(16):
+        (tmp_path / f"song{index:02}.mid").write_bytes((CORPUS / "ode_to_joy.mid").read_bytes())
+    (tmp_path / "song99_huge.mid").write_bytes(b"")
+    with pytest.raises(InputFileError, match=r"song99_huge\.mid takes more memory to read than there is\. Cut it into"):
+        prepare_odd(tmp_path, num_workers=num_workers)
+    assert not cache.exists(), "the next run may find more memory"
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_readers_end_with_the_process_that_started_them(tmp_path: Path, cache: Path, how: signal.Signals) -> None:
     for index in range(16):

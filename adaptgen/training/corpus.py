@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from adaptgen.config import Recipe
 from adaptgen.data import Shard, find_files, prepare, split_files
 from adaptgen.domains.base import Domain, Tokenizer
-from adaptgen.errors import InputFileError
+from adaptgen.errors import InputFileError, is_of_full_memory
 from adaptgen.paths import user_path
 from adaptgen.shipped import find_shipped
 
@@ -65,12 +66,14 @@ def fit_tokenizer(recipe: Recipe, domain: Domain, tokenizer: Tokenizer) -> None:
     """Let a new tokenizer learn from the training files of all sources; from all of a source that is one file."""
     folders = [Path(recipe.data.folder) / source.path for source in recipe.data.sources]
     # A generator: most tokenizers learn nothing, and finding the files takes a while.
-    tokenizer.fit(
+    paths = (
         path
         for folder in folders
         if folder.exists()
         for path, _ in split_files(folder, domain.suffixes, recipe.data)["train"]
     )
+    with _within_memory(Path(recipe.data.folder)):
+        tokenizer.fit(paths)
 
 
 def read_corpus(
@@ -93,14 +96,15 @@ def read_corpus(
     root = Path(recipe.data.folder)
     shards, skipped, num_files = [], [], 0
     for source in recipe.data.sources:
-        splits, bad = prepare(
-            domain,
-            tokenizer,
-            source,
-            recipe.data,
-            root,
-            on_progress=lambda done, total, name=(root / source.path).name: on_progress(name, done, total),
-        )
+        with _within_memory(root / source.path):
+            splits, bad = prepare(
+                domain,
+                tokenizer,
+                source,
+                recipe.data,
+                root,
+                on_progress=lambda done, total, name=(root / source.path).name: on_progress(name, done, total),
+            )
         shards.append(splits)
         skipped += [((Path(source.path) / name).as_posix(), reason) for name, reason in bad]
         num_files += len(find_files(root / source.path, domain.suffixes))
@@ -115,3 +119,16 @@ def read_corpus(
             "Add files, or lower training.seq_len",
         )
     return corpus
+
+
+@contextmanager
+def _within_memory(folder: Path) -> Iterator[None]:
+    """Turn running out of memory over a folder's files into a sentence."""
+    try:
+        yield
+    except (MemoryError, OSError, RuntimeError) as error:
+        if is_of_full_memory(error):
+            raise InputFileError(
+                f"{folder} takes more memory to read than there is", "Give fewer files, or on a machine with more memory"
+            ) from None
+        raise

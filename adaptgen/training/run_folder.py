@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from adaptgen.checkpoint import restore_folder
+from adaptgen.checkpoint import RECIPE, restore_folder
 from adaptgen.config import Recipe, load_recipe
 from adaptgen.errors import CheckpointError, OutputFileError, RecipeError
 from adaptgen.training.log import CURVE, LOG, TENSORBOARD
@@ -42,7 +42,7 @@ __all__ = [
     "write_about",
 ]
 
-RECIPE, ABOUT, SKIPPED = "recipe.yaml", "run.json", "skipped.tsv"
+ABOUT, SKIPPED = "run.json", "skipped.tsv"
 WRITTEN = (RECIPE, ABOUT, SKIPPED, "best", "last", LOG, CURVE, TENSORBOARD)
 SAME_TRAINING = ("batch_size", "seq_len", "seed", "augment", "muon_learning_rate")
 """What decides, with data, model and tokenizer, which batches a run sees and which optimisers keep its state. The

@@ -14,7 +14,7 @@ from adaptgen import __version__, domains
 from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, read_metrics
 from adaptgen.checkpoint import shipped as shipped_checkpoints
 from adaptgen.config import Recipe
-from adaptgen.errors import OutputFileError, RecipeError
+from adaptgen.errors import OutputFileError, RecipeError, is_of_full_memory
 from adaptgen.model import Transformer
 from adaptgen.training import run_folder
 from adaptgen.training.card import model_card
@@ -25,9 +25,6 @@ from adaptgen.training.loop import Trainer, Validation
 from adaptgen.training.memory import keep_freed_memory
 
 __all__ = ["Session", "new_checkpoint"]
-
-SIGNS_OF_FULL_MEMORY = ("can't allocate memory", "not enough memory")
-"""In what torch says of main memory, on Linux and macOS, and on Windows."""
 
 
 class Session:
@@ -222,8 +219,7 @@ def _within_means(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        is_about_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if is_about_memory or any(sign in str(error) for sign in SIGNS_OF_FULL_MEMORY):
+        if is_of_full_memory(error):
             raise RecipeError(
                 "there is too little memory for this model and this batch",
                 "Lower training.micro_batch_size or training.batch_size, set training.checkpoint_activations=true, "

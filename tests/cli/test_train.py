@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 from collections.abc import Callable
@@ -148,6 +149,26 @@ def test_a_model_that_no_memory_holds_is_said(adaptgen_here: Adaptgen, tiny_reci
     # More than a processor can address, so that no system promises it.
     line = one_error(adaptgen_here("train", tiny_recipe, "--set", "model.mlp_dim=10000000000000"))
     assert "too little memory for this model and this batch. Lower training.micro_batch_size" in line
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("where", ["adaptgen.data._write_shards", "adaptgen.domains.base.Tokenizer.fit"])
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_a_corpus_that_no_memory_holds_is_said(
+    adaptgen_here: Adaptgen,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: Exception,
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(where, fail)
+    monkeypatch.setenv("ADAPTGEN_CACHE", str(tmp_path / "cache"))
+    line = one_error(adaptgen_here("train", tiny_recipe))
+    assert "examples/corpus takes more memory to read than there is. Give fewer files" in line
     assert not (tmp_path / "runs").exists()
 
 
