@@ -32,6 +32,7 @@ COMPARISONS = (
     "compare_text",
     "compare_characters",
     "compare_speech",
+    "compare_music-64",
     "ablations_music-256",
     "compare_music-64-long",
     "compare_music-long",
@@ -72,14 +73,19 @@ def findings(results: dict[str, dict[str, Any]]) -> str:
 
 
 def _finding(result: dict[str, Any], form: str, source: str) -> str:
-    """The difference, bold where the interval over documents leaves 0 out; nothing where it was not run."""
+    """The difference, bold where the interval over documents leaves 0 out, with a sign where that over seeds does too;
+    nothing where it was not run."""
     if form not in result["variants"]:
         return ""
     figures = result["variants"][form]["sources"][source]
-    interval = figures["over_documents"]
     digits = 2 if figures["bits_per_unit"] >= 3 else 3
     text = f"{figures['difference']:+.{digits}f}"
-    return f"**{text}**" if interval is not None and interval[0] * interval[1] > 0 else text
+    text = f"**{text}**" if _leaves_out_zero(figures["over_documents"]) else text
+    return f"{text} †" if _leaves_out_zero(figures["over_seeds"]) else text
+
+
+def _leaves_out_zero(interval: list[float] | None) -> bool:
+    return interval is not None and interval[0] * interval[1] > 0
 
 
 def section(result: dict[str, Any]) -> str:
