@@ -129,6 +129,7 @@ def _within_memory(folder: Path) -> Iterator[None]:
     except (MemoryError, OSError, RuntimeError) as error:
         if is_of_full_memory(error):
             raise InputFileError(
-                f"{folder} takes more memory to read than there is", "Give fewer files, or on a machine with more memory"
+                f"{folder} takes more memory to read than there is",
+                "Give fewer files, or a machine with more memory",
             ) from None
         raise

@@ -2,8 +2,9 @@
 
 The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
-and no later than its pitch begins again, a part plays between its softest and its loudest, and a bar is left only
-when something sounds in it and nobody is due (adaptgen.domains.music.rests).
+and no later than its pitch begins again, a part plays between its softest and its loudest and not much more at a time
+than it did (adaptgen.domains.music.density), and a bar is left only when something sounds in it and nobody is due
+(adaptgen.domains.music.rests).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from enum import Enum, auto
 import numpy as np
 
 from adaptgen.domains.base import Grammar, StandIn
+from adaptgen.domains.music.density import Density
 from adaptgen.domains.music.plan import Cell, Plan, Slot
 from adaptgen.domains.music.rests import RestHabit, Rests
 from adaptgen.domains.music.tokenizer import MusicTokenizer
@@ -59,6 +61,7 @@ class MusicGrammar(Grammar):
         self._rests = Rests(plan.habits, least_ring=plan.ticks_per_beat / 4)
         tune_habits = [RestHabit(None, 0, 0) if tune is None else tune.habit for tune in plan.tunes]
         self._tune_rests = Rests(tune_habits, least_ring=plan.ticks_per_beat / 4)
+        self._densities = [Density(habit, ticks_per_beat=plan.ticks_per_beat) for habit in plan.densities]
         self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
         self._playable = [
             np.array([pitch in slot.pitches and ids[pitch] >= 0 for pitch in range(128)])
@@ -159,15 +162,26 @@ class MusicGrammar(Grammar):
         return min((part for part in ways if part > self.part and part in due), default=None)
 
     def stand_ins(self) -> Sequence[StandIn]:
-        """Going to the part that is due stands for leaving the bar and for going to parts that may not come next."""
+        """Going to the part that is due stands for leaving the bar and for going to parts that may not come next.
+
+        The first step for which a part need not wait stands for those before it.
+        """
         if self.state not in (State.BAR_LENGTH, State.NOTE):
             return ()
         ways = self._ways_on()
-        next_due = self._next_due(ways)
-        if next_due is None or self._ways_to_the_tune(ways):
+        if self._ways_to_the_tune(ways):
             return ()
-        legal = [self._program_ids[part] for part in ways if part <= next_due]
-        return [StandIn(0, self._program_ids[next_due], np.setdiff1d(self._leaving, legal))]
+        found = []
+        next_due = self._next_due(ways)
+        if next_due is not None:
+            legal = [self._program_ids[part] for part in ways if part <= next_due]
+            found.append(StandIn(0, self._program_ids[next_due], np.setdiff1d(self._leaving, legal)))
+        steps = ways.get(self.part, [])
+        too_soon = [step for step in self._cell.ticks if self.step < step < steps[0]] if steps else []
+        if too_soon:
+            positions = np.array(self.tokenizer.position_ids)
+            found.append(StandIn(0, positions[steps[0]], positions[too_soon]))
+        return found
 
     def _ways_on(self) -> dict[int, list[int]]:
         """What `_find_ways` finds, once for each token: both the mask and the stand-ins need it."""
@@ -179,27 +193,37 @@ class MusicGrammar(Grammar):
         """Steps at which each part may still strike in this cell, so that every bar of it can yet be filled.
 
         While a bar is silent, somebody must be left to sound in it: a part may be taken up, and a step passed
-        over, only if the silent bar can be reached afterwards.
+        over, only if the silent bar can be reached afterwards. If need be, nobody waits in it for having played much.
         """
-        silent = self._first_silent_bar()
+        silent, ways = self._first_silent_bar(), self._steps_ahead(is_patient=True)
+        if silent is None:
+            return ways
+        return self._reaching(ways, silent) or self._reaching(self._steps_ahead(is_patient=False), silent) or ways
+
+    def _steps_ahead(self, *, is_patient: bool) -> dict[int, list[int]]:
+        """Steps at which each part may strike before the cell ends; if patient, not where it has to wait."""
         ways = {}
+        is_due = self._rests.due | self._tune_rests.due
         first = max(self.part, 0)
         for part in range(first, len(self.plan.slots)):
             after = self.step if part == self.part else -1
-            steps = [step for step in self._cell.ticks if step > after]
+            earliest = self._densities[part].earliest if is_patient and part not in is_due else 0
+            steps = [step for step, tick in self._cell.ticks.items() if step > after and tick >= earliest]
             if not self._is_roomy(part):
                 steps = [step for step in steps if self._free_pitches(part, self._cell.ticks[step]).any()]
             if steps:
                 ways[part] = steps
-        if silent is None:
-            return ways
-        start, stop = silent
+        return ways
+
+    def _reaching(self, ways: dict[int, list[int]], bar: tuple[int, int]) -> dict[int, list[int]]:
+        """Those of the ways from which a bar can yet be reached; none if it can not."""
+        start, stop = bar
         reaching = {
             part: [step for step in steps if start <= self._cell.ticks[step] < stop] for part, steps in ways.items()
         }
         last_part = max((part for part, steps in reaching.items() if steps), default=None)
         if last_part is None:
-            return ways
+            return {}
         last_step = reaching[last_part][-1]
         return {
             part: [step for step in steps if part < last_part or step <= last_step]
@@ -264,6 +288,7 @@ class MusicGrammar(Grammar):
             end = self.plan.end_tick(self._tick, duration)
             self._notes.add(self._slot.channel, self.pitch, self._tick, end)
             self._rests.play(self.part, end)
+            self._densities[self.part].strike(self._tick)
             tune = self.plan.tunes[self.part]
             if tune is not None and self.pitch >= tune.lowest:
                 self._tune_rests.play(self.part, end)

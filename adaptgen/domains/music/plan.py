@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from adaptgen.domains.music.density import DensityHabit, find_density
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
 from adaptgen.domains.music.rests import RestHabit, Tune, find_habit, find_tune
 from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Part, Song
@@ -89,6 +90,7 @@ class Plan:
         slots: the parts, in writing order.
         habits: how each of them has rested.
         tunes: of each of them that accompanies itself, None for others.
+        densities: how densely each of them has played.
         sounding: (channel, pitch) of prompt notes that ring into the new part, and the tick at which they end.
         num_bars: how many bars that is, a last one that `stop` cuts included.
     """
@@ -100,6 +102,7 @@ class Plan:
     slots: Sequence[Slot]
     habits: Sequence[RestHabit]
     tunes: Sequence[Tune | None]
+    densities: Sequence[DensityHabit]
     sounding: dict[tuple[int, int], int]
     num_bars: int
 
@@ -140,7 +143,8 @@ class Plan:
         cells = tuple(_cells(grid, layout, start, stop))
         habits = [find_habit(slot.parts, grid, join_bar=join_bar) for slot in slots]
         tunes = [None if slot.is_drums else find_tune(slot.parts, grid, join_bar=join_bar) for slot in slots]
-        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, habits, tunes, sounding, num_bars)
+        densities = [find_density(slot.parts, ticks_per_beat=grid.bars.ticks_per_beat) for slot in slots]
+        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, habits, tunes, densities, sounding, num_bars)
 
 
 def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int) -> Iterator[Cell]:
