@@ -54,6 +54,8 @@ PROMPT_BARS, NEW_BARS = 8, 16
 LONGEST_RUN = 4
 """Equal bars in a row; more where the truth has no more are taken as stuck."""
 LARGEST_STUCK_SHARE = 0.05
+CROWDED = 2.0
+"""Times the notes of the busiest bar that the song has, in what is given or what really follows."""
 MEASURES = (*FEATURES, "mean")
 FIRST_ROUND_SONGS, SECOND_ROUND_SETTINGS = 6, 5
 """Of a sweep. Few songs sort out what is far off; what is left differs by less than six songs can tell."""
@@ -77,6 +79,7 @@ class Case:
         join_bar: the file's bar, from 0, at which the new part begins.
         truth: the song's own next bars.
         later: the bars after those, in stretches of the same length.
+        busiest: notes of the fullest bar of those given and those next.
     """
 
     path: Path
@@ -85,6 +88,7 @@ class Case:
     join_bar: int
     truth: Excerpt
     later: list[Excerpt]
+    busiest: int
 
 
 def load_case(path: Path) -> Case | None:
@@ -100,7 +104,14 @@ def load_case(path: Path) -> Case | None:
     ]
     if len(stretches) < 2:
         return None
-    return Case(path, grid, group, join * group, stretches[0], stretches[1:])
+    given = cut_excerpt(song, grid, first_bar=min(places) * group, num_bars=PROMPT_BARS, group=group)
+    busiest = max(most_notes(given), most_notes(stretches[0]))
+    return Case(path, grid, group, join * group, stretches[0], stretches[1:], busiest)
+
+
+def most_notes(excerpt: Excerpt) -> int:
+    """Notes of the fullest bar."""
+    return max(len(bar) for bar in excerpt.bars)
 
 
 def load_cases(data: Path, splits: Sequence[str], num_songs: int) -> list[Case]:
@@ -158,6 +169,9 @@ def check_song(
         "longest_repetition": run,
         "true_longest_repetition": true_run,
         "is_stuck": run > LONGEST_RUN >= true_run,
+        "most_notes": most_notes(written),
+        "song_most_notes": case.busiest,
+        "is_crowded": most_notes(written) > CROWDED * case.busiest,
     }
 
 
@@ -185,6 +199,7 @@ def check(
         "sampling": asdict(sampling),
         "areas": mean_of([song["areas"] for song in songs]),
         "stuck_share": float(np.mean([song["is_stuck"] for song in songs])),
+        "crowded_share": float(np.mean([song["is_crowded"] for song in songs])),
         "notes_per_true_note": sum(s["notes"] for s in songs) / sum(s["true_notes"] for s in songs),
         "songs": songs,
     }
@@ -234,6 +249,7 @@ def print_result(result: dict[str, Any], limits: dict[str, dict[str, float]], co
         table.add_row(name, *(f"{value:.3f}" for value in values), end_section=name == MEASURES[-2])
     console.print(table)
     console.print(f"stuck: {result['stuck_share']:.1%} of continuations")
+    console.print(f"with a bar of more than {CROWDED:g} times the notes: {result['crowded_share']:.1%}")
     console.print(f"notes written for each note of the truth: {result['notes_per_true_note']:.2f}")
 
 

@@ -20,7 +20,7 @@ __all__ = ["Density", "DensityHabit", "find_density"]
 SPAN_BEATS = 4
 """Over how many quarters notes are counted: a bar of most songs."""
 SLACK = 1.5
-"""How many times the most of the prompt. With half of a song as prompt, 1 onset in 200 of POP909 comes after more."""
+"""How many times the most of the prompt. Of 212 parts in songs cut at half, two play more soon after (docs/LOG.md)."""
 LEAST_NOTES = 15
 """What anybody may play: single notes on every sixteenth."""
 WAIT_BEATS = 1
