@@ -33,6 +33,7 @@ COMPARISONS = (
     "compare_characters",
     "compare_speech",
     "compare_music-64",
+    "compare_performance-64",
     "compare_text-64",
     "ablations_music-256",
     "compare_music-64-long",
