@@ -19,8 +19,12 @@ __all__ = ["compiled", "has_half_conversion", "loading"]
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, and keep the result beside the source, or where the user's caches are."""
-    options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+    """Compile at the first call, and keep the result beside the source, or where the user's caches are.
+
+    A loop takes those that it calls into itself. Otherwise it adds in one order in the process that compiles, where it
+    finds them as they were optimised alone, and in another in those that read what is kept and holds its own copies.
+    """
+    options = {"fastmath": True, "nogil": True, "error_model": "numpy", "forceinline": True}
     # Numba would make a folder named ~ where nobody knows what is meant by it.
     is_kept = bool(numba.config.CACHE_DIR) or os.path.isabs(os.path.expanduser("~"))
     try:
