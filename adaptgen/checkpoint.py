@@ -1,7 +1,7 @@
 """A checkpoint is a folder: weights, configuration, tokenizer, metrics and a card.
 
     model.safetensors   weights, bfloat16 unless asked otherwise
-    config.json         format version, domain, model, tokenizer options and fingerprint, sampling defaults
+    config.json         format version, domain, model, tokenizer options and fingerprint, sampling defaults, recall
     tokenizer.json ...  what the domain's tokenizer keeps
     metrics.json        what was measured, and on what
     README.md           the model card
@@ -29,6 +29,7 @@ from adaptgen.domains.base import Domain, Tokenizer
 from adaptgen.errors import CheckpointError, RecipeError, UsageError
 from adaptgen.model import Transformer
 from adaptgen.paths import user_path
+from adaptgen.recall import Recall
 from adaptgen.sampling import Sampling
 from adaptgen.shipped import shipped_folder
 
@@ -60,6 +61,8 @@ class Checkpoint:
     metrics: dict[str, Any] = field(default_factory=dict)
     sampling: Sampling = field(default_factory=Sampling)
     """How to draw from it unless the user says otherwise."""
+    recall: Recall | None = None
+    """How it uses what came earlier than it sees; None where that does not help it."""
     name: str = ""
 
 
@@ -137,8 +140,15 @@ def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
     parts = _load_parts(name, domain)
     model = Transformer(parts.model_config, parts.tokenizer.vocab_sizes)
     load_weights(model, parts.folder / WEIGHTS)
-    metrics = read_metrics(parts.folder)
-    return Checkpoint(parts.domain, parts.tokenizer, model.eval(), metrics, parts.sampling, name=_name_of(parts.folder))
+    return Checkpoint(
+        parts.domain,
+        parts.tokenizer,
+        model.eval(),
+        metrics=read_metrics(parts.folder),
+        sampling=parts.sampling,
+        recall=parts.recall,
+        name=_name_of(parts.folder),
+    )
 
 
 def _name_of(folder: Path) -> str:
@@ -155,6 +165,7 @@ class _Parts(NamedTuple):
     tokenizer: Tokenizer
     model_config: ModelConfig
     sampling: Sampling
+    recall: Recall | None
 
 
 def _load_parts(name: str, domain: Domain | None) -> _Parts:
@@ -164,6 +175,8 @@ def _load_parts(name: str, domain: Domain | None) -> _Parts:
         own_domain = domains.get(config["domain"])
         model_config = ModelConfig.model_validate(config["model"])
         sampling = Sampling(**config["sampling"])
+        # Checkpoints of before there was recall say nothing of it.
+        recall = None if config.get("recall") is None else Recall(**config["recall"])
         options, fingerprint = dict(config["tokenizer"]), config["tokenizer_fingerprint"]
     except (KeyError, TypeError, ValueError, UsageError, RecipeError) as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {error!r}", "Get the checkpoint again") from None
@@ -177,7 +190,7 @@ def _load_parts(name: str, domain: Domain | None) -> _Parts:
             f"{folder} was trained on tokens {fingerprint}; this adaptgen makes {tokenizer.fingerprint}",
             "Use the adaptgen version it was trained with, or train again",
         )
-    return _Parts(folder, own_domain, tokenizer, model_config, sampling)
+    return _Parts(folder, own_domain, tokenizer, model_config, sampling, recall)
 
 
 def _read_json(path: Path) -> Any:
@@ -284,6 +297,7 @@ def save_checkpoint(
         "tokenizer": checkpoint.tokenizer.to_options(),
         "tokenizer_fingerprint": checkpoint.tokenizer.fingerprint,
         "sampling": asdict(checkpoint.sampling),
+        "recall": None if checkpoint.recall is None else asdict(checkpoint.recall),
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     # safetensors gives its files to their owner alone; a checkpoint is as public as its folder.

@@ -11,6 +11,7 @@ from adaptgen.domains.base import Continuation, ContinuationRequest
 from adaptgen.errors import UsageError
 from adaptgen.generation import generate
 from adaptgen.model import new_decoder
+from adaptgen.recall import Recall
 from adaptgen.sampling import Sampling
 
 __all__ = ["continue_file"]
@@ -26,6 +27,7 @@ def continue_file(
     *,
     variations: int = 1,
     seed: int = 0,
+    recall: Recall | None = None,
     on_progress: Callable[[float], None] = lambda share: None,
     on_text: Callable[[str], None] = lambda text: None,
     on_compiling: Callable[[], None] = lambda: None,
@@ -39,6 +41,7 @@ def continue_file(
         sampling: how tokens are drawn.
         variations: how many different continuations, drawn as one batch.
         seed: with the same input, checkpoint, number of variations and threads, gives the same bytes.
+        recall: how earlier passages count, the checkpoint's own as a rule; not at all if not given.
         on_progress: called after each frame with the share that is done.
         on_text: called with what the first continuation reads like, piece by piece, where that is text.
         on_compiling: called some times before the first frame if decoding must be compiled for this processor.
@@ -54,6 +57,8 @@ def continue_file(
     if seed < 0:
         raise UsageError(f"--seed is {seed}", "Give a whole number from 0 up")
     window = checkpoint.model.config.attention_window
+    if recall is not None:
+        window = max(window, recall.frames)
     prompt = checkpoint.domain.read_prompt(path, checkpoint.tokenizer, request, window=window)
     grammars = [prompt.new_grammar() for _ in range(variations)]
 
@@ -63,7 +68,7 @@ def continue_file(
 
     decoder = new_decoder(checkpoint.model, on_compiling=on_compiling)
     started = time.perf_counter()
-    tokens = generate(decoder, prompt.tokens, grammars, sampling, seed=seed, on_frame=on_frame)
+    tokens = generate(decoder, prompt.tokens, grammars, sampling, seed=seed, recall=recall, on_frame=on_frame)
     seconds = time.perf_counter() - started
     speed = round(sum(drawn.shape[1] for drawn in tokens) / seconds, 1)
     results = [prompt.complete(drawn) for drawn in tokens]

@@ -8,7 +8,7 @@ first frames of each sequence are scored without the past that they have in the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ import torch
 from adaptgen.domains.base import Tokenizer
 from adaptgen.model import Transformer
 from adaptgen.ngram import NgramModel
+from adaptgen.recall import Recall, directions, recall_targets, track_record
 
 __all__ = [
     "DocumentScore",
@@ -26,6 +27,7 @@ __all__ = [
     "bits_per_unit_by_stream",
     "nats_per_token",
     "paired_difference",
+    "read_document",
     "score_documents",
     "score_with_ngrams",
 ]
@@ -69,6 +71,7 @@ def score_documents(
     *,
     batch_size: int = 4,
     piece_frames: int = 256,
+    recall: Recall | None = None,
     on_progress: Callable[[int], None] = lambda num_tokens: None,
 ) -> list[DocumentScore]:
     """Negative log-likelihood of whole documents.
@@ -83,12 +86,20 @@ def score_documents(
         tokenizer: counts the units.
         batch_size: documents or stretches read side by side.
         piece_frames: frames fed at once.
+        recall: how earlier frames count beside the model, which is not at all if not given. Documents are then read one
+            after the other.
         on_progress: called with the number of tokens scored since the last call.
 
     Returns:
         One score per document, in their order.
     """
     assert not model.training, "dropout would change the scores"
+    if recall is not None:
+        scores = []
+        for document in documents:
+            scores.append(_score(_nats_with_recall(model, document, recall, piece_frames), document, tokenizer))
+            on_progress(scores[-1].num_tokens)
+        return scores
     nats = np.zeros((len(documents), len(model.vocab_sizes)))
     # One row alone has nobody to be read beside.
     context = model.context_frames if batch_size > 1 else None
@@ -157,6 +168,45 @@ def _score_batch(
         nats += costs.where(is_real, 0.0).sum(dim=2)
         on_progress(int(is_real.sum()))
     return nats.numpy()
+
+
+@torch.no_grad()
+def read_document(
+    model: Transformer, document: np.ndarray, *, piece_frames: int = 256
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Read a document `[K, T]`, through the cache and in pieces.
+
+    Yields:
+        Of each piece, the states `[n, C]` of its frames, and the probabilities `[K, n]` that the frames after them were
+        given. The last frame of all is not read, since none comes after it.
+    """
+    tokens = torch.from_numpy(np.asarray(document, dtype=np.int64))[None]
+    device = next(model.parameters()).device
+    cache = model.new_cache(1)
+    for start in range(0, tokens.shape[2] - 1, piece_frames):
+        stop = min(start + piece_frames, tokens.shape[2] - 1)
+        states = model.encode(tokens[:, :, start:stop].to(device), cache)
+        followers = tokens[:, :, start + 1 : stop + 1, None].to(device)
+        costs = -model.predict(states).float().log_softmax(dim=3).gather(3, followers)
+        yield states[0].float().cpu().numpy(), np.exp(-costs[0, :, :, 0].cpu().double().numpy())
+
+
+def _nats_with_recall(model: Transformer, document: np.ndarray, recall: Recall, piece_frames: int) -> np.ndarray:
+    """Nats `[K]` of a document `[K, T]`."""
+    nats, record = np.zeros(len(document)), 0.0
+    keys, first = np.zeros((0, model.config.model_dim), dtype=np.float32), 0
+    for states, predicted in read_document(model, document, piece_frames=piece_frames):
+        kept = keys[-recall.frames :]
+        first += len(keys) - len(kept)
+        keys = np.concatenate([kept, directions(states)])
+        recalled, likest = recall_targets(
+            recall, keys, document[:, first:], start=len(kept), stop=len(keys)
+        )
+        records = track_record(recalled, predicted, likest, before=record)
+        weights = recall.weights(likest, records[:-1])
+        nats -= np.log((1 - weights) * predicted + weights * recalled).sum(axis=1)
+        record = records[-1]
+    return nats
 
 
 def _score(stream_nats: np.ndarray, document: np.ndarray, tokenizer: Tokenizer) -> DocumentScore:

@@ -12,6 +12,7 @@ import numpy as np
 
 from adaptgen.domains.base import Grammar
 from adaptgen.model import Decoder
+from adaptgen.recall import Past, Recall
 from adaptgen.sampling import Sampling
 
 __all__ = ["generate"]
@@ -24,6 +25,7 @@ def generate(
     sampling: Sampling,
     *,
     seed: int,
+    recall: Recall | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> list[np.ndarray]:
     """Continue one prompt in several ways at once.
@@ -34,6 +36,8 @@ def generate(
         grammars: one per continuation; each is told its frames until it is done.
         sampling: how to draw.
         seed: with a continuation's index, decides its draws.
+        recall: how earlier frames, of the prompt and of the continuation, count beside the model's prediction; not at
+            all if not given.
         on_frame: called after each frame, before the next; may raise to stop.
 
     Returns:
@@ -43,7 +47,12 @@ def generate(
     frames: list[list[np.ndarray]] = [[] for _ in grammars]
     rows = list(range(len(grammars)))
     logits = decoder.start(prompt, len(rows))
+    past = None
+    if recall is not None:
+        past = Past(recall, prompt, decoder.prompt_states, decoder.prompt_likelihoods, len(rows))
     while True:
+        if past is not None:
+            logits = past.mix(logits)
         # The filters of all rows at once: for sixteen rows they would else take as long as the model.
         probabilities = sampling.probabilities(_legal(logits, [grammars[row] for row in rows]))
         for row, of_streams in zip(rows, probabilities, strict=True):
@@ -58,7 +67,12 @@ def generate(
         if len(unfinished) < len(rows):
             decoder.keep(unfinished)
             rows = [rows[place] for place in unfinished]
-        logits = decoder.step(np.stack([frames[row][-1] for row in rows]))
+            if past is not None:
+                past.keep(unfinished)
+        drawn = np.stack([frames[row][-1] for row in rows])
+        logits = decoder.step(drawn)
+        if past is not None:
+            past.add(drawn, decoder.states)
     empty = np.zeros((prompt.shape[0], 0), dtype=np.int64)
     return [np.stack(row, axis=1) if row else empty for row in frames]
 

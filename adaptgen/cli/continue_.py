@@ -67,6 +67,9 @@ def continue_(
     min_p: Annotated[
         float | None, typer.Option(help="Drop tokens with less than this share of the likeliest one's probability.")
     ] = None,
+    recall: Annotated[
+        bool, typer.Option(" /--no-recall", show_default=False, help="Do not go back to earlier passages of the file.")
+    ] = True,
     checkpoint: Annotated[str | None, typer.Option(help="A shipped name or a folder, such as runs/mine/best.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -135,6 +138,7 @@ def continue_(
             sampling,
             variations=variations,
             seed=seed,
+            recall=loaded.recall if recall else None,
             on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
             on_text=_write_out if is_shown_live else lambda text: None,
             on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),

@@ -58,8 +58,9 @@ def eval_(
 ) -> None:
     """Measure how well models predict files: next-token loss, with 95 % intervals over documents.
 
-    Every token is scored once, with as much of its past as the model's window holds. Of a folder with splits the
-    test split is taken, or the validation split if there is none; of any other, all files.
+    Every token is scored once, with as much of its past as the model's window holds. Where a checkpoint goes back to
+    earlier passages than that, as `continue` does, it has another row, "+ recall". Of a folder with splits the test
+    split is taken, or the validation split if there is none; of any other, all files.
 
     Without --checkpoint these are measured: two small twins of equal parameters that were trained on the same
     batches, one plain and one with the shortcut, and the checkpoint that continues your files.
@@ -121,18 +122,21 @@ def eval_(
     with progress_bar(stderr=True) as progress:
         for name, model, (documents, _) in zip(names, models, read, strict=True):
             total = sum(document.shape[0] * (document.shape[1] - 1) for document in documents)
-            task = progress.add_task(printable(name), total=total, status="tokens")
-            scores.append(
-                score_documents(
-                    model.model,
-                    documents,
-                    model.tokenizer,
-                    batch_size=batch_size,
-                    on_progress=lambda count, task=task: progress.advance(task, count),
+            for recall in (None,) if model.recall is None else (None, model.recall):
+                task = progress.add_task(_row_name(name, recall is not None), total=total, status="tokens")
+                scores.append(
+                    score_documents(
+                        model.model,
+                        documents,
+                        model.tokenizer,
+                        batch_size=batch_size,
+                        recall=recall,
+                        on_progress=lambda count, task=task: progress.advance(task, count),
+                    )
                 )
-            )
-            paired = scores[0] if model is not models[0] and _predict_the_same(model, models[0]) else None
-            rows.append(_figures(name, model, scores[-1], paired, seed=seed))
+                paired = scores[0] if rows and _predict_the_same(model, models[0]) else None
+                figures = _figures(name, model, scores[-1], paired, seed=seed)
+                rows.append({"checkpoint": name, "recall": recall is not None, **figures})
     unit = models[0].tokenizer.unit_name
     result = {
         "data": str(folder),
@@ -253,7 +257,6 @@ def _figures(
     if not math.isfinite(nats.value):
         raise CheckpointError(f"{name} predicts no probabilities: its loss is {nats.value}", "Train it anew")
     figures = {
-        "checkpoint": name,
         "parameters": model.model.num_parameters,
         "context": model.model.config.attention_window,
         "streams": len(model.tokenizer.vocab_sizes),
@@ -268,6 +271,10 @@ def _figures(
     if first is not None:
         figures["difference_to_first"] = _interval(paired_difference(scores, first, seed=seed))
     return figures
+
+
+def _row_name(checkpoint: str, is_recalling: bool) -> str:
+    return printable(checkpoint) + " + recall" * is_recalling
 
 
 def _interval(estimate: Estimate) -> dict[str, float | None]:
@@ -287,7 +294,7 @@ def _print(result: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for row in result["models"]:
         table.add_row(
-            Text(printable(row["checkpoint"])),
+            Text(_row_name(row["checkpoint"], row["recall"])),
             f"{row['parameters']:,}",
             f"{row['tokens']:,}",
             _shown(row["nats_per_token"]),

@@ -15,8 +15,23 @@ from adaptgen.model.transformer import Transformer
 __all__ = ["Decoder", "ForwardDecoder", "new_decoder"]
 
 
+NUM_LIKELIHOODS = 256
+
+
 class Decoder(ABC):
-    """Goes on from a prompt; may be started again with another one."""
+    """Goes on from a prompt; may be started again with another one.
+
+    Attributes:
+        prompt_states: float32 `[T, C]`, the state that the prediction after each frame of the prompt is read from, up
+            to a factor.
+        prompt_likelihoods: `[K, n]`, the probabilities that the prompt's last n frames were given, at most
+            `NUM_LIKELIHOODS`.
+        states: float32 `[B, C]`, those of the last predictions.
+    """
+
+    prompt_states: np.ndarray
+    prompt_likelihoods: np.ndarray
+    states: np.ndarray
 
     @abstractmethod
     def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
@@ -34,6 +49,19 @@ class Decoder(ABC):
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all other rows; the next step is of these, which are given in ascending order."""
 
+    def _read_prompt(self, model: Transformer, prompt: np.ndarray, cache: Cache, num_rows: int) -> np.ndarray:
+        """What `start` gives, by the model itself and a cache of one row."""
+        device = model.embeddings[0].weight.device
+        tokens = torch.from_numpy(prompt[None]).to(device)
+        states = model.encode(tokens, cache)
+        logits = model.predict(states[:, -1 - NUM_LIKELIHOODS :]).float()
+        followers = tokens[:, :, 1:][:, :, -NUM_LIKELIHOODS:, None]
+        likelihoods = logits[:, :, :-1].softmax(dim=3).gather(3, followers)
+        self.prompt_likelihoods = likelihoods[0, :, :, 0].cpu().numpy()
+        self.prompt_states = states[0].float().cpu().numpy()
+        self.states = self.prompt_states[-1:].repeat(num_rows, axis=0)
+        return logits[:, :, -1].cpu().numpy().repeat(num_rows, axis=0)
+
 
 class ForwardDecoder(Decoder):
     """By `Transformer.forward` and its cache: every model, on every device, in every dtype."""
@@ -45,21 +73,19 @@ class ForwardDecoder(Decoder):
     @torch.inference_mode()
     def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
         self.cache = self.model.new_cache(1)
-        logits = self._predict(prompt[None])
+        logits = self._read_prompt(self.model, prompt, self.cache, num_rows)
         self.cache.repeat(num_rows)
-        return logits.repeat(num_rows, axis=0)
+        return logits
 
     @torch.inference_mode()
     def step(self, frames: np.ndarray) -> np.ndarray:
-        return self._predict(frames[:, :, None])
+        device = self.model.embeddings[0].weight.device
+        states = self.model.encode(torch.from_numpy(frames[:, :, None]).to(device), self.cache)
+        self.states = states[:, -1].float().cpu().numpy()
+        return self.model.predict(states)[:, :, -1].float().cpu().numpy()
 
     def keep(self, rows: Sequence[int]) -> None:
         self.cache.keep(rows)
-
-    def _predict(self, tokens: np.ndarray) -> np.ndarray:
-        device = self.model.embeddings[0].weight.device
-        logits = self.model(torch.from_numpy(tokens).to(device), self.cache)
-        return logits[:, :, -1].float().cpu().numpy()
 
 
 def new_decoder(model: Transformer, *, on_compiling: Callable[[], None] = lambda: None) -> Decoder:

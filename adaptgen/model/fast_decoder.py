@@ -68,7 +68,7 @@ class FastDecoder(Decoder):
     @torch.inference_mode()
     def start(self, prompt: np.ndarray, num_rows: int) -> np.ndarray:
         cache = self.model.new_cache(1)
-        logits = self.model(torch.from_numpy(prompt)[None], cache)[:, :, -1].numpy()
+        logits = self._read_prompt(self.model, prompt, cache, num_rows)
         self.num_frames = cache.num_frames
         window = self.model.config.attention_window
         of_blocks = [None if store is None else _Prompt(store, window) for store in cache.blocks]
@@ -78,19 +78,24 @@ class FastDecoder(Decoder):
             _Group(of_blocks, of_shortcut, len(rows)) for rows in np.array_split(np.arange(num_rows), num_groups)
         ]
         self.threads = ThreadPoolExecutor(num_groups) if num_groups > 1 else None
-        return logits.repeat(num_rows, axis=0)
+        return logits
 
     def step(self, frames: np.ndarray) -> np.ndarray:
         angles = self.num_frames * self.frequencies
         turn = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         self.num_frames += 1
         if self.threads is None:
-            return self._step(frames, self.groups[0], turn)
+            logits, self.states = self._step(frames, self.groups[0], turn)
+            return logits
         parts = np.split(frames, np.cumsum([group.num_rows for group in self.groups])[:-1])
-        return np.concatenate(list(self.threads.map(self._step, parts, self.groups, [turn] * len(parts))))
+        found = self.threads.map(self._step, parts, self.groups, [turn] * len(parts))
+        logits, self.states = map(np.concatenate, zip(*found, strict=True))
+        return logits
 
-    def _step(self, frames: np.ndarray, group: _Group, turn: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """The same for the rows of one group."""
+    def _step(
+        self, frames: np.ndarray, group: _Group, turn: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Logits and states of the rows of one group."""
         x = sum(embedding[frames[:, stream]] for stream, embedding in enumerate(self.embeddings))
         group.make_room()
         first_values = None
@@ -108,7 +113,7 @@ class FastDecoder(Decoder):
         logits = np.full((len(x), len(sizes), max(sizes)), -np.inf, dtype=np.float32)
         for stream, (size, place) in enumerate(zip(sizes, self.places, strict=True)):
             logits[:, stream, :size] = of_all_streams[:, place]
-        return logits
+        return logits, x * self.norm
 
     def keep(self, rows: Sequence[int]) -> None:
         assert list(rows) == sorted(rows), "rows keep their order, and so stay in their group"

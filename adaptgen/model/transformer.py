@@ -352,9 +352,13 @@ class Transformer(nn.Module):
         Returns:
             Logits float `[B, K, T, V]`, V the largest vocabulary; those a smaller one lacks are -inf.
         """
+        return self.predict(self.encode(tokens, cache))
+
+    def encode(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """The first half of `forward`: the state `[B, T, C]` that each frame's prediction is read from."""
         window = self.config.attention_window
         if cache is not None and tokens.shape[2] > window:
-            return torch.cat([self(piece, cache) for piece in tokens.split(window, dim=2)], dim=2)
+            return torch.cat([self.encode(piece, cache) for piece in tokens.split(window, dim=2)], dim=1)
         length = tokens.shape[2]
         start = 0 if cache is None else cache.num_frames
         head_dim = self.config.model_dim // self.config.num_heads
@@ -366,10 +370,13 @@ class Transformer(nn.Module):
         x = self._run_blocks(x, rotary, cache)
         if cache is not None:
             cache.num_frames += length
-        x = self.norm(x)
+        return self.norm(x)
+
+    def predict(self, states: Tensor) -> Tensor:
+        """The second half of `forward`."""
         widest = max(self.vocab_sizes)
         logits = [
-            F.pad(embedding.predict(x), (0, widest - size), value=-torch.inf)
+            F.pad(embedding.predict(states), (0, widest - size), value=-torch.inf)
             for embedding, size in zip(self.embeddings, self.vocab_sizes, strict=True)
         ]
         return torch.stack(logits, dim=1)

@@ -1,0 +1,236 @@
+"""Predicting by what came earlier in the same document, however long ago: a continuous cache of the model's states.
+
+A model reads no further back than its window. A song comes back to its chorus after twice as long, and a story to its
+names. So the state that each frame's prediction is read from is kept, and with it the frame that followed; the next
+frame is then also predicted by what followed the states that are like the present one (Grave, Joulin & Usunier,
+"Improving Neural Language Models with a Continuous Cache", arXiv:1612.04426, equations 2 and 3).
+
+Unlike there, states are compared by their cosine, and how much they count is not constant. It is a logistic function of
+the likest one's cosine (Drozdov et al. weigh retrieval from training data by its quality, arXiv:2210.15859) and of how
+well what was recalled has predicted the last frames, in comparison with the model. So a repetition that begins counts
+little, one that goes on counts nearly all, and where it ends the model takes over again.
+
+Dimensions: B rows, K streams, V tokens, C model width, T frames, S states that are looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+__all__ = ["Past", "Recall", "directions", "recall_targets", "track_record"]
+
+FIRST_ROOM = 256
+"""Frames that a row has room for in the beginning."""
+OWN_DISTANCE = 512
+"""How far back what was drawn must lie to be recalled; nearer, it would lead in circles (docs/LOG.md)."""
+RECORD_FRAMES = 32
+"""Time constant of the track record."""
+LEAST_PROBABILITY, LARGEST_LEAD = 1e-4, 4.0
+"""No single surprise says more than this, in nats, for the model or for what is recalled."""
+Numbers = TypeVar("Numbers", float, np.ndarray)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """How a model's predictions and what it recalls are mixed; fitted by `adaptgen.training.recall`.
+
+    What is recalled gets the share 1 / (1 + exp(-likeness x cosine - record x lead - bias)), of the likest state's
+    cosine and the lead of `track_record`.
+
+    Args:
+        frames: how many of the last frames can be recalled.
+        sharpness: of two states one counts exp(sharpness x the difference of their cosines) times as much.
+        likeness, record, bias: as above.
+
+    Raises:
+        ValueError: a value is out of its range or not finite.
+    """
+
+    frames: int
+    sharpness: float
+    likeness: float
+    record: float
+    bias: float
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.sharpness < 0:
+            raise ValueError(f"frames is {self.frames} and sharpness {self.sharpness}")
+        if not all(map(math.isfinite, (self.sharpness, self.likeness, self.record, self.bias))):
+            raise ValueError("recall has a value that is not finite")
+
+    def shares(self, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What each state counts among those that are recalled.
+
+        Args:
+            cosines: `[..., S]`, -inf for states that may not be looked at.
+
+        Returns:
+            `[..., S]`, of sum 1, or 0 where there is no state; and the cosine of the likest one `[...]`, or -inf.
+        """
+        likest = cosines.max(axis=-1, initial=-np.inf)
+        is_there = likest > -np.inf
+        shares = np.exp(self.sharpness * (cosines - np.where(is_there, likest, 0.0)[..., None]))
+        return shares / np.where(is_there, shares.sum(axis=-1), 1.0)[..., None], likest
+
+    def weights(self, likest: np.ndarray, lead: np.ndarray) -> np.ndarray:
+        """What all of them count beside the model, 0 where there are none; all arguments of one shape."""
+        is_there = likest > -np.inf
+        exponent = self.likeness * np.where(is_there, likest, 0.0) + self.record * lead + self.bias
+        return np.where(is_there, 1 / (1 + np.exp(-exponent)), 0.0)
+
+
+def leads(recalled: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """By how many nats what was recalled predicted frames better than the model, within bounds.
+
+    Args:
+        recalled, predicted: probabilities `[K, ...]` that each gave to what came.
+
+    Returns:
+        `[...]`, the mean over streams.
+    """
+    nats = np.log(np.maximum(recalled, LEAST_PROBABILITY)) - np.log(np.maximum(predicted, LEAST_PROBABILITY))
+    return nats.mean(axis=0).clip(-LARGEST_LEAD, LARGEST_LEAD)
+
+
+def next_record(record: Numbers, lead: Numbers) -> Numbers:
+    """The track record, a running mean of leads, after one more."""
+    return record + (lead - record) / RECORD_FRAMES
+
+
+def track_record(
+    recalled: np.ndarray, predicted: np.ndarray, likest: np.ndarray, *, before: float = 0.0
+) -> np.ndarray:
+    """The track record before and after each frame of a document.
+
+    Args:
+        recalled, predicted: as of `leads`, `[K, T]`.
+        likest: `[T]`, -inf where there was nothing to recall: there nobody leads.
+        before: the record before the first of them.
+
+    Returns:
+        `[T + 1]`.
+    """
+    records = [before]
+    for lead in np.where(likest > -np.inf, leads(recalled, predicted), 0.0).tolist():
+        records.append(next_record(records[-1], lead))
+    return np.array(records)
+
+
+def directions(states: np.ndarray) -> np.ndarray:
+    """States `[..., C]` at length 1."""
+    return states / np.maximum(np.linalg.norm(states, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+class Past:
+    """What rows that go on from one prompt can recall: the prompt, which they share, and each its own frames.
+
+    Of its own, those that are `OWN_DISTANCE` back.
+
+    Args:
+        recall: how.
+        prompt: int `[K, T]`.
+        states: `[T, C]`, what the model made of it.
+        predicted: `[K, n]`, the probabilities that it gave to the last n frames, so many as matter for the record.
+        num_rows: that go on from it.
+    """
+
+    def __init__(
+        self, recall: Recall, prompt: np.ndarray, states: np.ndarray, predicted: np.ndarray, num_rows: int
+    ) -> None:
+        self.recall = recall
+        keys, known = directions(states), len(states) - 1
+        # What follows the last frame of all is not known yet.
+        begin = max(0, known - recall.frames)
+        self._shared, self._shared_next = keys[begin:-1], prompt[:, begin + 1 :]
+        self._current = keys[-1:].repeat(num_rows, axis=0)
+        self._own = np.empty((num_rows, FIRST_ROOM, states.shape[1]), dtype=keys.dtype)
+        self._own_next = np.empty((num_rows, prompt.shape[0], FIRST_ROOM), dtype=np.int64)
+        self._end = 0
+        recalled, likest = recall_targets(recall, keys, prompt, start=known - predicted.shape[1], stop=known)
+        self._record = track_record(recalled, predicted, likest)[-1:].repeat(num_rows)
+        self._is_recalling = False
+        self._predictions: tuple[np.ndarray, np.ndarray] | None = None
+        """What was recalled and what the model predicted, for the frame that is drawn next, `[B, K, V]`."""
+
+    def mix(self, logits: np.ndarray) -> np.ndarray:
+        """Log-probabilities float64 `[B, K, V]` of the next frame, from the model's logits and what is recalled."""
+        own = slice(max(0, self._end - self.recall.frames), max(0, self._end - OWN_DISTANCE))
+        num_recent = min(self._end, self.recall.frames)
+        shared = slice(max(0, len(self._shared) + num_recent - self.recall.frames), None)
+        of_own = np.matmul(self._own[:, own], self._current[:, :, None])[:, :, 0]
+        cosines = np.concatenate([self._current @ self._shared[shared].T, of_own], axis=1)
+        shares, likest = self.recall.shares(cosines)
+        recalled = np.zeros(logits.shape)
+        for row in range(len(logits)):
+            for stream in range(logits.shape[1]):
+                followers = np.concatenate([self._shared_next[stream, shared], self._own_next[row, stream, own]])
+                recalled[row, stream] = np.bincount(followers, weights=shares[row], minlength=logits.shape[2])
+        predicted = np.exp(logits - np.logaddexp.reduce(logits.astype(np.float64), axis=-1, keepdims=True))
+        self._predictions, self._is_recalling = (recalled, predicted), cosines.shape[1] > 0
+        weights = self.recall.weights(likest, self._record)[:, None, None]
+        with np.errstate(divide="ignore"):
+            return np.log((1 - weights) * predicted + weights * recalled)
+
+    def add(self, frames: np.ndarray, states: np.ndarray) -> None:
+        """Go on by the frame that was drawn in each row: int `[B, K]`, and what the model then made of it, `[B, C]`."""
+        if self._is_recalling:
+            came = (np.take_along_axis(each, frames[:, :, None], axis=2)[:, :, 0].T for each in self._predictions)
+            self._record = next_record(self._record, leads(*came))
+        if self._end == self._own.shape[1]:
+            self._make_room()
+        self._own[:, self._end], self._own_next[:, :, self._end] = self._current, frames
+        self._end += 1
+        self._current = directions(states)
+
+    def _make_room(self) -> None:
+        """Twice as much; no more than twice of what is looked at, of which the older half is then dropped."""
+        limit = 2 * self.recall.frames
+        if self._end >= limit:
+            self._own[:, : self.recall.frames] = self._own[:, self._end - self.recall.frames : self._end].copy()
+            self._own_next[:, :, : self.recall.frames] = self._own_next[
+                :, :, self._end - self.recall.frames : self._end
+            ].copy()
+            self._end = self.recall.frames
+            return
+        room = min(2 * self._end, limit)
+        num_rows, _, width = self._own.shape
+        own, own_next = self._own, self._own_next
+        self._own = np.empty((num_rows, room, width), dtype=own.dtype)
+        self._own_next = np.empty((num_rows, own_next.shape[1], room), dtype=own_next.dtype)
+        self._own[:, : self._end], self._own_next[:, :, : self._end] = own, own_next
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all other rows."""
+        rows = list(rows)
+        self._current, self._own, self._own_next = self._current[rows], self._own[rows], self._own_next[rows]
+        self._record = self._record[rows]
+        self._predictions = tuple(each[rows] for each in self._predictions)
+
+
+def recall_targets(
+    recall: Recall, keys: np.ndarray, tokens: np.ndarray, *, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a document's own frames would be given by what is recalled alone.
+
+    Args:
+        recall: how.
+        keys: `directions` of the states of at least the frames before `stop`, `[T, C]`.
+        tokens: int `[K, T + 1]` at least.
+        start, stop: the frames whose followers are looked for.
+
+    Returns:
+        The probability of the frame after each, `[K, stop - start]`, and the likest state's cosine,
+        `[stop - start]`, -inf where there is none.
+    """
+    first = max(0, start - recall.frames)
+    frames, past = np.arange(start, stop)[:, None], np.arange(first, stop)[None, :]
+    is_known = (past < frames) & (past >= frames - recall.frames)
+    cosines = np.where(is_known, keys[start:stop] @ keys[first:stop].T, -np.inf)
+    shares, likest = recall.shares(cosines)
+    followers, targets = tokens[:, None, first + 1 : stop + 1], tokens[:, start + 1 : stop + 1, None]
+    return (shares * (followers == targets)).sum(axis=-1), likest
