@@ -42,6 +42,7 @@ __all__ = [
     "replace_folder",
     "restore_folder",
     "save_checkpoint",
+    "save_recall",
     "shipped",
 ]
 
@@ -242,6 +243,14 @@ def load_weights(
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: tensor {name!r} is not finite", "Get the checkpoint again")
     model.load_state_dict({name: place(tensor, like=expected[name]) for name, tensor in state.items()})
+
+
+def save_recall(folder: Path, recall: Recall | None) -> None:
+    """Change what a checkpoint's config.json says of recall, and nothing else."""
+    config = {**read_config(folder), "recall": None if recall is None else asdict(recall)}
+    partial = folder / f"{CONFIG}.partial"
+    partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    partial.replace(folder / CONFIG)
 
 
 @contextmanager

@@ -199,9 +199,7 @@ def _nats_with_recall(model: Transformer, document: np.ndarray, recall: Recall, 
         kept = keys[-recall.frames :]
         first += len(keys) - len(kept)
         keys = np.concatenate([kept, directions(states)])
-        recalled, likest = recall_targets(
-            recall, keys, document[:, first:], start=len(kept), stop=len(keys)
-        )
+        recalled, likest = recall_targets(recall, keys, document[:, first:], start=len(kept), stop=len(keys))
         records = track_record(recalled, predicted, likest, before=record)
         weights = recall.weights(likest, records[:-1])
         nats -= np.log((1 - weights) * predicted + weights * recalled).sum(axis=1)

@@ -102,9 +102,7 @@ def next_record(record: Numbers, lead: Numbers) -> Numbers:
     return record + (lead - record) / RECORD_FRAMES
 
 
-def track_record(
-    recalled: np.ndarray, predicted: np.ndarray, likest: np.ndarray, *, before: float = 0.0
-) -> np.ndarray:
+def track_record(recalled: np.ndarray, predicted: np.ndarray, likest: np.ndarray, *, before: float = 0.0) -> np.ndarray:
     """The track record before and after each frame of a document.
 
     Args:

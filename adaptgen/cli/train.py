@@ -232,7 +232,17 @@ def _run(session: Session, stop: StopSignals, *, stderr: bool) -> bool:
                 held_out = f"  validation {validation.nats_per_token:.3f}"
             bar.console.print(f"step {step:,} of {total:,}  {line()}", markup=False)
 
-        return session.run(on_step=show_step, on_validation=show_validation, should_stop=stop.is_requested)
+        of_recall = bar.add_task("Fitting recall", visible=False, status="")
+
+        def show_recall(done: int, total: int) -> None:
+            bar.update(of_recall, completed=done, total=total, visible=True)
+
+        return session.run(
+            on_step=show_step,
+            on_validation=show_validation,
+            on_recall=show_recall,
+            should_stop=stop.is_requested,
+        )
 
 
 def _finish(session: Session, *, is_complete: bool, as_json: bool) -> None:

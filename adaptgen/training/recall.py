@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from adaptgen.data import Shard
 from adaptgen.evaluation import read_document
 from adaptgen.model import Transformer
 from adaptgen.recall import Recall, directions, recall_targets, track_record
 
-__all__ = ["fit_recall"]
+__all__ = ["choose_documents", "fit_recall"]
 
 FRAMES = 4096
 """That can be recalled. Of twice as many songs gain nothing (docs/LOG.md), and a prompt would take as much longer."""
@@ -21,6 +22,9 @@ LEAST_GAIN = 0.005
 """What has to be saved, in parts of the loss, to be worth the time."""
 LEAST_FRAMES = 1000
 """Fewer tell nothing."""
+MOST_FRAMES = 30_000
+"""Of all sources: enough for four numbers, in less than a minute for a model of a few million parameters."""
+MOST_OF_ONE = 10_000
 FRAMES_AT_ONCE = 256
 START = (20.0, 3.0, -20.0)
 MAX_ITERATIONS = 200
@@ -33,6 +37,24 @@ class _Read:
     tokens: np.ndarray
     keys: np.ndarray
     predicted: np.ndarray
+
+
+def choose_documents(shards: Sequence[Shard]) -> list[list[np.ndarray]]:
+    """Documents `[K, T]` of each source to fit recall to: of long ones the beginning, and not more than needed.
+
+    Args:
+        shards: the validation split of each source.
+    """
+    chosen = []
+    for shard in shards:
+        documents, num_frames = [], 0
+        for document in shard.documents():
+            documents.append(document[:, :MOST_OF_ONE])
+            num_frames += documents[-1].shape[1]
+            if num_frames >= MOST_FRAMES / len(shards):
+                break
+        chosen.append(documents)
+    return chosen
 
 
 def fit_recall(

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from adaptgen import __version__, domains
-from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, read_metrics
+from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, read_metrics, save_recall
 from adaptgen.checkpoint import shipped as shipped_checkpoints
 from adaptgen.config import Recipe
 from adaptgen.errors import OutputFileError, RecipeError, is_of_full_memory
@@ -23,6 +23,7 @@ from adaptgen.training.distributed import Ranks, choose_device
 from adaptgen.training.log import RunLog
 from adaptgen.training.loop import Trainer, Validation
 from adaptgen.training.memory import keep_freed_memory
+from adaptgen.training.recall import choose_documents, fit_recall
 
 __all__ = ["Session", "new_checkpoint"]
 
@@ -128,9 +129,13 @@ class Session:
         *,
         on_step: Callable[[dict[str, float]], None] = lambda record: None,
         on_validation: Callable[[int, Validation], None] = lambda step, validation: None,
+        on_recall: Callable[[int, int], None] = lambda done, total: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Train; arguments and result as of `Trainer.run`.
+        """Train, and in the end fit recall; arguments and result as of `Trainer.run`.
+
+        Args:
+            on_recall: called while recall is fitted, with frames read and frames in all.
 
         Raises:
             RecipeError: the loss is no longer a number, or this machine cannot do what the recipe asks for.
@@ -161,9 +166,28 @@ class Session:
         remedy = "Free some space or mend its permissions, then use --resume"
         with self._held, _within_means(self.recipe), _writing(self.folder, remedy=remedy):
             try:
-                return self.trainer.run(on_step=log_step, on_validation=log_validation, should_stop=should_stop)
+                is_complete = self.trainer.run(on_step=log_step, on_validation=log_validation, should_stop=should_stop)
             finally:
                 self.log.close()
+            if is_complete:
+                self._fit_recall(on_recall)
+            return is_complete
+
+    def _fit_recall(self, on_recall: Callable[[int, int], None]) -> None:
+        """For the best weights, if anything was held out that tells how."""
+        sources = choose_documents([source["validation"] for source in self.corpus.shards if "validation" in source])
+        if not sources:
+            return
+        total = sum(document.shape[1] - 1 for documents in sources for document in documents)
+        done = 0
+
+        def count(num_frames: int) -> None:
+            nonlocal done
+            done += num_frames
+            on_recall(done, total)
+
+        best = load_checkpoint(str(self.folder / "best"))
+        save_recall(self.folder / "best", fit_recall(best.model, sources, on_progress=count))
 
     def best_metrics(self) -> dict[str, Any]:
         """What was measured of `best/`, whichever process wrote it; empty if there is none yet."""
@@ -194,7 +218,7 @@ def new_checkpoint(recipe: Recipe) -> Checkpoint:
             )
     model = Transformer(start.model.config, start.tokenizer.vocab_sizes, dropout=recipe.training.dropout)
     model.load_state_dict(start.model.state_dict())
-    return Checkpoint(domain, start.tokenizer, model, sampling=start.sampling)
+    return Checkpoint(domain, start.tokenizer, model, sampling=start.sampling, recall=start.recall)
 
 
 def _resolve(recipe: Recipe) -> Recipe:
