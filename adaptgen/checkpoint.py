@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -48,6 +49,8 @@ FORMAT_VERSION = 1
 WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
 RECIPE = "recipe.yaml"
 """What lies beside the checkpoints of a run."""
+RENAME_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Before trying again to rename a folder: on Windows a virus scanner holds for a while what was just written."""
 
 
 @dataclass
@@ -242,8 +245,8 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
+            _rename(folder, old)
+        _rename(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -254,7 +257,18 @@ def restore_folder(folder: Path) -> None:
     """Undo a `replace_folder` that was killed between its two renames."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
-        old.rename(folder)
+        _rename(old, folder)
+
+
+def _rename(folder: Path, target: Path) -> None:
+    """Rename a folder that another program may hold for a moment."""
+    for seconds in RENAME_WAITS_SECONDS:
+        try:
+            folder.rename(target)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    folder.rename(target)
 
 
 def save_checkpoint(

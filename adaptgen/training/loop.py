@@ -266,8 +266,9 @@ class Trainer:
                 for optimizer in self.optimizers:
                     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
                         stored = {key: f"optimizer.{key}.{names[id(parameter)]}" for key in STATE_KEYS}
+                        # What is not cloned keeps the file mapped, and so its space taken after `last/` is replaced.
                         optimizer.state[parameter] = {
-                            key: place(file.get_tensor(name), like=parameter)
+                            key: place(file.get_tensor(name).clone(), like=parameter)
                             for key, name in stored.items()
                             if name in present
                         }
