@@ -14,6 +14,7 @@ import pytest
 import adaptgen
 
 HEAVY = ("torch", "miditok", "symusic", "numpy", "matplotlib", "soundfile")
+SONG = Path(__file__).parents[1] / "examples" / "waltz.mid"
 PROGRAM = """
 import sys
 sys.argv = ["adaptgen", *sys.argv[1:]]
@@ -41,9 +42,13 @@ def test_starts_without_heavy_imports(arguments: list[str]) -> None:
     assert not imported.intersection(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", [["checkpoints", "ls"], ["checkpoints", "show", "music"]])
-def test_what_needs_no_model_starts_without_torch(arguments: list[str]) -> None:
-    assert "torch" not in imported_by(*arguments)
+@pytest.mark.parametrize("command", ["checkpoints ls", "checkpoints show music", "recipes validate music"])
+def test_what_needs_no_model_starts_without_torch(command: str) -> None:
+    assert "torch" not in imported_by(*command.split())
+
+
+def test_a_song_is_rendered_without_torch(tmp_path: Path) -> None:
+    assert "torch" not in imported_by("render", SONG, "-o", tmp_path / "waltz.wav")
 
 
 def test_continuing_without_a_picture_imports_nothing_to_draw_with() -> None:
