@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,14 +25,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from adaptgen import domains
+from adaptgen.checkpoint_files import (
+    CONFIG,
+    FORMAT_VERSION,
+    METRICS,
+    WEIGHTS,
+    find_checkpoint,
+    read_config,
+    read_metrics,
+    shipped,
+)
 from adaptgen.config import ModelConfig
 from adaptgen.domains.base import Domain, Tokenizer
 from adaptgen.errors import CheckpointError, RecipeError, UsageError
 from adaptgen.model import Transformer
-from adaptgen.paths import user_path
 from adaptgen.recall import Recall
 from adaptgen.sampling import Sampling
-from adaptgen.shipped import shipped_folder
 
 __all__ = [
     "FORMAT_VERSION",
@@ -39,6 +48,8 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_tokenizer",
+    "read_config",
+    "read_metrics",
     "replace_folder",
     "restore_folder",
     "save_checkpoint",
@@ -46,10 +57,10 @@ __all__ = [
     "shipped",
 ]
 
-FORMAT_VERSION = 1
-WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
 RECIPE = "recipe.yaml"
 """What lies beside the checkpoints of a run."""
+RENAME_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Before trying again to rename a folder: on Windows a virus scanner holds for a while what was just written."""
 
 
 @dataclass
@@ -65,62 +76,6 @@ class Checkpoint:
     recall: Recall | None = None
     """How it uses what came earlier than it sees; None where that does not help it."""
     name: str = ""
-
-
-def shipped() -> list[str]:
-    """Names of the checkpoints that come with adaptgen."""
-    folder = shipped_folder("checkpoints")
-    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
-
-
-def find_checkpoint(name: str) -> Path:
-    """The folder of a checkpoint, given as a path or as a shipped name.
-
-    Raises:
-        CheckpointError: there is none of either.
-    """
-    path = user_path(name)
-    if (path / CONFIG).is_file():
-        return path
-    if name in shipped():
-        return shipped_folder("checkpoints") / name
-    if path.exists():
-        best = path / "best"
-        remedy = f"Give {best}" if (best / CONFIG).is_file() else "Give a checkpoint's folder"
-        raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", remedy)
-    known = ", ".join(shipped()) or "none"
-    raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The content of a checkpoint's config.json, of a version that is understood and with a domain's name.
-
-    Raises:
-        CheckpointError: it cannot be read, is of another version, or names no domain.
-    """
-    path = folder / CONFIG
-    config = _read_json(path)
-    version = config.get("format_version") if isinstance(config, dict) else None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format version {version}; this adaptgen reads {FORMAT_VERSION}", "Update adaptgen"
-        )
-    if not isinstance(config.get("domain"), str):
-        raise CheckpointError(f"{path} is damaged: it names no domain", "Get the checkpoint again")
-    return config
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """What was measured of a checkpoint; empty if that was not kept.
-
-    Raises:
-        CheckpointError: its metrics.json cannot be read.
-    """
-    path = folder / METRICS
-    metrics = _read_json(path) if path.is_file() else {}
-    if not isinstance(metrics, dict):
-        raise CheckpointError(f"{path} is damaged: it is no JSON object", "Get the checkpoint again")
-    return metrics
 
 
 def load_tokenizer(name: str, *, domain: Domain | None = None) -> Tokenizer:
@@ -194,15 +149,6 @@ def _load_parts(name: str, domain: Domain | None) -> _Parts:
     return _Parts(folder, own_domain, tokenizer, model_config, sampling, recall)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}", "Get the checkpoint again") from None
-    except ValueError:
-        raise CheckpointError(f"{path} is damaged", "Get the checkpoint again") from None
-
-
 def load_weights(
     model: torch.nn.Module,
     path: Path,
@@ -264,8 +210,8 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
+            _rename(folder, old)
+        _rename(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -276,7 +222,18 @@ def restore_folder(folder: Path) -> None:
     """Undo a `replace_folder` that was killed between its two renames."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
-        old.rename(folder)
+        _rename(old, folder)
+
+
+def _rename(folder: Path, target: Path) -> None:
+    """Rename a folder that another program may hold for a moment."""
+    for seconds in RENAME_WAITS_SECONDS:
+        try:
+            folder.rename(target)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    folder.rename(target)
 
 
 def save_checkpoint(

@@ -324,10 +324,11 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file cannot be read, is not YAML, or has a wrong key or value; names all three.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
+        # Bytes, since PyYAML knows UTF-16 by its mark, which is what PowerShell's `>` writes.
+        content = yaml.load(path.read_bytes(), _YamlLoader)
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "See `adaptgen recipes ls`") from None
-    except UnicodeDecodeError:
+    except yaml.reader.ReaderError:
         raise RecipeError(f"{path} is not a text file", "A recipe is a YAML file in UTF-8") from None
     except (yaml.YAMLError, ValueError) as error:
         # The second is of what looks like a date and is none.

@@ -245,9 +245,9 @@ def _read_shards(target: Path, num_streams: int) -> tuple[dict[str, Shard], list
     """What the cache holds; None if that is nothing, or damaged."""
     shards = {}
     try:
-        skipped = [(name, reason) for name, reason in json.loads((target / "skipped.json").read_text())]
+        skipped = [(name, reason) for name, reason in json.loads((target / "skipped.json").read_text(encoding="utf-8"))]
         for split in SPLITS:
-            offsets = json.loads((target / f"{split}.json").read_text())["offsets"]
+            offsets = json.loads((target / f"{split}.json").read_text(encoding="utf-8"))["offsets"]
             if len(offsets) > 1:
                 path, shape = target / f"{split}.bin", (num_streams, offsets[-1])
                 if path.stat().st_size != math.prod(shape) * np.dtype(np.uint16).itemsize:
@@ -321,8 +321,10 @@ def _write_shards(
             if parts:
                 np.concatenate(parts, axis=1).tofile(partial / f"{split}.bin")
             offsets = [0, *accumulate(part.shape[1] for part in parts)]
-            (partial / f"{split}.json").write_text(json.dumps({"offsets": offsets, "tokenizer": fingerprint}))
-        (partial / "skipped.json").write_text(json.dumps(skipped))
+            (partial / f"{split}.json").write_text(
+                json.dumps({"offsets": offsets, "tokenizer": fingerprint}), encoding="utf-8"
+            )
+        (partial / "skipped.json").write_text(json.dumps(skipped), encoding="utf-8")
         try:
             partial.rename(target)
         except OSError:

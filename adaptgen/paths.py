@@ -1,12 +1,16 @@
-"""Paths as users write them, and as they are shown."""
+"""Paths as users write them, and as they and commands with them are shown."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from adaptgen.errors import InputFileError
 
-__all__ = ["printable", "user_path"]
+__all__ = ["command_line", "printable", "user_path"]
 
 
 def user_path(text: str) -> Path:
@@ -19,6 +23,11 @@ def user_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise InputFileError(f"{text} names a home folder that is not known here", "Give the whole path") from None
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """A command as it is typed here, quoted for a POSIX shell or, on Windows, for cmd and PowerShell."""
+    return subprocess.list2cmdline(arguments) if os.name == "nt" else shlex.join(arguments)
 
 
 def printable(text: str) -> str:

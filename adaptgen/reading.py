@@ -125,7 +125,9 @@ def _worker_pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _end_with(watched: Connection) -> None:
-    """Let this process end when the other end of a pipe is closed, by whatever cause."""
+    """Let this process end when the other end of a pipe is closed, by whatever cause, and not by Ctrl-C."""
+    # Windows does not hand on what `_ignored_interrupts` sets.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         try:

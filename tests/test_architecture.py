@@ -21,6 +21,7 @@ LAYERS = {
     "adaptgen.config": 1,
     "adaptgen.sampling": 1,
     "adaptgen.shipped": 1,
+    "adaptgen.checkpoint_files": 2,
     "adaptgen.model": 2,
     "adaptgen.reading": 3,
     "adaptgen.domains.base": 2,

@@ -156,6 +156,8 @@ def test_init_from_takes_the_place_of_the_model() -> None:
         (b"- a\n- b", "holds no settings"),
         (b"name: 2023-02-30", "is not valid YAML: day is out of range for month"),
         (b"\xff\xfe\x00", "is not a text file"),
+        (b"name: \xe9", "is not a text file"),
+        (b"name: \x00", "is not a text file"),
         (b"name: a", "key 'domain' is missing"),
         (b"model:\n  num_layers: 2\n  num_layers: 3\n", "is not valid YAML in line 3: 'num_layers' is given twice"),
     ],
@@ -165,6 +167,13 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: bytes, expected: str
     path.write_bytes(content)
     assert f"{path}" in error_of(path)
     assert expected in error_of(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_recipe_may_begin_with_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(find_recipe("music").read_text(encoding="utf-8"), encoding=encoding)
+    assert load_recipe(path) == load_recipe(find_recipe("music"))
 
 
 def test_a_recipe_as_run_says_the_same_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import odd_domains
 import pytest
 from odd_domains import prepare_odd
 
-from adaptgen import data, domains
+from adaptgen import data, domains, reading
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.data import SPLITS, BatchSampler, Shard, find_files, prepare, split_files
 from adaptgen.errors import InputFileError, OutputFileError
@@ -240,6 +240,12 @@ def test_a_script_that_its_readers_would_run_again_is_told_so(tmp_path: Path, ca
     script.write_text("\n".join(["if __name__ == '__main__':", *("    " + x for x in script.read_text().splitlines())]))
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_readers_leave_interrupts_to_the_process_that_started_them() -> None:
+    # On Windows they do not inherit that; nor do they here when another thread than the main one starts them.
+    with reading._worker_pool(1) as pool:
+        assert pool.submit(signal.getsignal, signal.SIGINT).result(timeout=120) == signal.SIG_IGN
 
 
 def test_a_file_that_ends_its_reader_is_skipped_alone(tmp_path: Path, cache: Path) -> None:

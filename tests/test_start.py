@@ -14,6 +14,7 @@ import pytest
 import adaptgen
 
 HEAVY = ("torch", "miditok", "symusic", "numpy", "matplotlib", "soundfile")
+SONG = Path(__file__).parents[1] / "examples" / "waltz.mid"
 PROGRAM = """
 import sys
 sys.argv = ["adaptgen", *sys.argv[1:]]
@@ -26,13 +27,28 @@ print("IMPORTED", *sys.modules)
 """
 
 
+def imported_by(*arguments: object) -> set[str]:
+    """Names of the modules that are there when `adaptgen ARGUMENTS` has ended."""
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("IMPORTED")[2].split())
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["recipes", "ls"]])
 def test_starts_without_heavy_imports(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    imported = set(done.stdout.rpartition("IMPORTED")[2].split())
+    imported = imported_by(*arguments)
     assert "adaptgen.cli.train" in imported
     assert not imported.intersection(HEAVY)
+
+
+@pytest.mark.parametrize("command", ["checkpoints ls", "checkpoints show music", "recipes validate music"])
+def test_what_needs_no_model_starts_without_torch(command: str) -> None:
+    assert "torch" not in imported_by(*command.split())
+
+
+def test_a_song_is_rendered_without_torch(tmp_path: Path) -> None:
+    assert "torch" not in imported_by("render", SONG, "-o", tmp_path / "waltz.wav")
 
 
 def test_continuing_without_a_picture_imports_nothing_to_draw_with() -> None:

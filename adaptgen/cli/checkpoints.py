@@ -26,7 +26,7 @@ def list_checkpoints(
     """
     from rich.table import Table
 
-    from adaptgen.checkpoint import find_checkpoint, shipped
+    from adaptgen.checkpoint_files import find_checkpoint, shipped
 
     rows = [_describe(find_checkpoint(name)) for name in shipped()]
     if as_json:
@@ -51,7 +51,7 @@ def show(
 
     Example: adaptgen checkpoints show music
     """
-    from adaptgen.checkpoint import find_checkpoint
+    from adaptgen.checkpoint_files import find_checkpoint
 
     about = _describe(find_checkpoint(name))
     if as_json:
@@ -72,7 +72,7 @@ def _describe(folder: Path) -> dict[str, Any]:
     """What is known about a checkpoint without loading it."""
     from safetensors import SafetensorError, safe_open
 
-    from adaptgen.checkpoint import WEIGHTS, read_config, read_metrics
+    from adaptgen.checkpoint_files import WEIGHTS, read_config, read_metrics
     from adaptgen.errors import CheckpointError
 
     config = read_config(folder)

@@ -199,7 +199,7 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
 
 def _say_what_was_trained_on(name: str, files: list[Path], domain: Domain) -> None:
     """Warn of a checkpoint in a run's folder that has learned some of the files that are measured."""
-    from adaptgen.checkpoint import find_checkpoint
+    from adaptgen.checkpoint_files import find_checkpoint
     from adaptgen.data import split_files
     from adaptgen.training.run_folder import read_recipe
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from adaptgen.cli.common import EXIT_INTERRUPTED, StopSignals, first_process_speaks, print_json, progress_bar, say
 from adaptgen.cli.dataset import bring_data
+from adaptgen.paths import command_line
 
 if TYPE_CHECKING:
     from adaptgen.config import DataConfig, Recipe
@@ -254,7 +254,7 @@ def _finish(session: Session, *, is_complete: bool, as_json: bool) -> None:
         raise typer.Exit(0 if is_complete else EXIT_INTERRUPTED)
     folder, trainer = session.folder, session.trainer
     best = folder / "best"
-    resume = shlex.join(["adaptgen", "train", str(folder / RECIPE), "-o", str(folder), "--resume"])
+    resume = command_line(["adaptgen", "train", str(folder / RECIPE), "-o", str(folder), "--resume"])
     if as_json:
         print_json(
             {
@@ -276,7 +276,7 @@ def _finish(session: Session, *, is_complete: bool, as_json: bool) -> None:
         example = trainer.checkpoint.domain.example_input
         say(f"Loss curve: {folder / CURVE}")
         say(f"Best weights: {best}. Try them:")
-        say("  " + shlex.join(["adaptgen", "continue", example, "--checkpoint", str(best)]))
+        say("  " + command_line(["adaptgen", "continue", example, "--checkpoint", str(best)]))
     if not is_complete:
         say(f"Stopped after step {trainer.step:,} and saved. Go on with:", style="yellow", stderr=as_json)
         say(f"  {resume}", stderr=as_json)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from adaptgen import __version__
 from adaptgen.checkpoint import Checkpoint
 from adaptgen.config import Recipe
+from adaptgen.paths import command_line
 from adaptgen.training.corpus import Corpus
 from adaptgen.training.loop import Validation
 
@@ -49,7 +49,7 @@ def model_card(
         "",
         "## Use",
         "",
-        f"    {shlex.join(command)}",
+        f"    {command_line(command)}",
         "",
         "## Training",
         "",

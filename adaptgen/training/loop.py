@@ -244,7 +244,7 @@ class Trainer:
         if self.ranks.is_first:
             with replace_folder(self.folder / "last") as partial:
                 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / STATE)
-                (partial / STATE_INFO).write_text(json.dumps(info))
+                (partial / STATE_INFO).write_text(json.dumps(info), encoding="utf-8")
         self._saved_at = time.monotonic()
 
     def resume(self) -> None:
@@ -258,7 +258,7 @@ class Trainer:
         if not path.is_file():
             raise CheckpointError(f"{self.folder} has no run to resume", "Begin anew with --force")
         try:
-            info = json.loads((self.folder / "last" / STATE_INFO).read_text())
+            info = json.loads((self.folder / "last" / STATE_INFO).read_text(encoding="utf-8"))
             self.step, self.tokens_seen, self.best_loss = info["step"], info["tokens_seen"], info["best_loss"]
             names = {id(parameter): name for name, parameter in self.model.named_parameters()}
             with safe_open(path, framework="pt") as file:
@@ -266,8 +266,9 @@ class Trainer:
                 for optimizer in self.optimizers:
                     for parameter in (p for group in optimizer.param_groups for p in group["params"]):
                         stored = {key: f"optimizer.{key}.{names[id(parameter)]}" for key in STATE_KEYS}
+                        # What is not cloned keeps the file mapped, and so its space taken after `last/` is replaced.
                         optimizer.state[parameter] = {
-                            key: place(file.get_tensor(name), like=parameter)
+                            key: place(file.get_tensor(name).clone(), like=parameter)
                             for key, name in stored.items()
                             if name in present
                         }

@@ -20,7 +20,7 @@ from adaptgen.continuation import continue_file
 from adaptgen.domains import get
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.speech.codecs import load_codec
-from adaptgen.domains.speech.sound import loudness
+from adaptgen.domains.speech.sound import _name_of, loudness, open_sound
 from adaptgen.domains.speech.tokenizer import SpeechTokenizer
 from adaptgen.errors import InputFileError, UsageError
 from adaptgen.model import Transformer
@@ -396,3 +396,13 @@ def test_held_out_recordings_go_on(corpus: str) -> None:
         new, _ = read(continued(path, kind=".flac", seconds=0.5)[0])
         assert (new[: len(old)] == old).all()
         assert len(new) == len(old) + 8000
+
+
+def test_a_recording_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "\u58f0 \xe9.wav"
+    soundfile.write(str(path), np.ones(16_000, dtype=np.float32) / 2, 16_000)
+    assert len(open_sound(path).read_float()) == 16_000
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "name", "nt")
+        name = _name_of(path)
+    assert name == str(path)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from adaptgen import checkpoint
 from adaptgen.config import load_recipe
 from adaptgen.errors import AdaptgenError, CheckpointError, OutputFileError, RecipeError
 from adaptgen.training import loop
@@ -96,6 +97,31 @@ def test_saves_by_time_between_validations(tiny_recipe: Path, tmp_path: Path, mo
 
     session.run(on_step=on_step)
     assert saved == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="needs a list of the files that are mapped")
+def test_a_resumed_run_holds_none_of_the_files_that_it_was_read_from(tiny_recipe: Path, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path / "run", stop_after=3)
+    session = train(tiny_recipe, tmp_path / "run", stop_after=4, resume=True)
+    assert session.trainer.step == 4
+    assert str(tmp_path / "run") not in Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_held_for_a_moment_is_still_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, rename = [], Path.rename
+
+    def rename_after_a_while(path: Path, target: Path) -> Path:
+        if not waits:
+            raise PermissionError
+        return rename(path, target)
+
+    monkeypatch.setattr(checkpoint.time, "sleep", waits.append)
+    monkeypatch.setattr(Path, "rename", rename_after_a_while)
+    for text in ("one", "two"):
+        waits.clear()
+        with checkpoint.replace_folder(tmp_path / "last") as partial:
+            (partial / "state").write_text(text, encoding="utf-8")
+        assert (len(waits), (tmp_path / "last" / "state").read_text(encoding="utf-8")) == (1, text)
 
 
 @pytest.mark.parametrize(

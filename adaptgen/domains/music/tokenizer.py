@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from miditok import REMI, TokenizerConfig
 from symusic import Note as SymusicNote
 from symusic import Score, TimeSignature, Track
 
@@ -107,6 +106,9 @@ class MusicTokenizer(Tokenizer):
     unit_name = "note"
 
     def __init__(self, *, num_velocities: int = DEFAULT_NUM_VELOCITIES) -> None:
+        # MidiTok imports torch, which takes seconds that `render` and `recipes validate` do without.
+        from miditok import REMI, TokenizerConfig
+
         sixteenths = CELL_STEPS // STEPS_PER_SIXTEENTH
         self.options = {"num_velocities": num_velocities}
         self.remi = REMI(
@@ -277,20 +279,26 @@ class MusicTokenizer(Tokenizer):
         return dict(self.options)
 
     @classmethod
-    def from_options(cls, options: dict[str, Any]) -> MusicTokenizer:
+    def check_options(cls, options: dict[str, Any]) -> None:
         unknown = sorted(set(options) - {"num_velocities"})
         if unknown:
             raise RecipeError(f"unknown key 'tokenizer.{unknown[0]}'", "The music tokenizer has num_velocities")
         levels = options.get("num_velocities", DEFAULT_NUM_VELOCITIES)
         if not isinstance(levels, int) or not 1 <= levels <= 127:
             raise RecipeError(f"tokenizer.num_velocities is {levels!r}", "Give a whole number from 1 to 127")
-        return cls(num_velocities=levels)
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> MusicTokenizer:
+        cls.check_options(options)
+        return cls(**options)
 
     def save(self, folder: Path) -> None:
         self.remi.save(folder, filename=FILE_NAME)
 
     @classmethod
     def load(cls, folder: Path, options: dict[str, Any]) -> MusicTokenizer:
+        from miditok import REMI
+
         tokenizer = cls.from_options(options)
         try:
             stored = REMI(params=folder / FILE_NAME).vocab

@@ -101,7 +101,7 @@ class SoundFile:
     def _blocks(self, start: int, stop: int | None, dtype: str) -> Iterator[np.ndarray]:
         stop = self.num_frames if stop is None else stop
         try:
-            with _Reader(os.fsencode(self.path)) as file:
+            with _Reader(_name_of(self.path)) as file:
                 place = file.jump(start) if start else 0
                 while place < stop:
                     until = start if place < start else stop
@@ -146,7 +146,7 @@ def open_sound(path: Path) -> SoundFile:
     if is_empty:
         raise InputFileError(f"{path} is empty", "Give a sound file")
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:
+        with soundfile.SoundFile(_name_of(path)) as file:
             found = SoundFile(
                 path=path,
                 sample_rate_hz=file.samplerate,
@@ -168,6 +168,15 @@ def open_sound(path: Path) -> SoundFile:
         hours = f"{found.seconds / 3600:.1f} hours"
         raise InputFileError(f"{path} lasts {hours}, more than {LONGEST_SECONDS // 3600}", "Cut it into shorter ones")
     return found
+
+
+def _name_of(path: Path) -> str | bytes:
+    """A path as soundfile opens it, whatever is in it.
+
+    Text goes to Windows as it is, where bytes are taken for the system's code page; elsewhere soundfile encodes text,
+    which fails for a name that is none.
+    """
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _dtype(subtype: str) -> str:

@@ -1,0 +1,90 @@
+"""What a checkpoint's folder says of itself, read without its model and so without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from adaptgen.errors import CheckpointError
+from adaptgen.paths import user_path
+from adaptgen.shipped import shipped_folder
+
+__all__ = [
+    "CONFIG",
+    "FORMAT_VERSION",
+    "METRICS",
+    "WEIGHTS",
+    "find_checkpoint",
+    "read_config",
+    "read_metrics",
+    "shipped",
+]
+
+FORMAT_VERSION = 1
+WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
+
+
+def shipped() -> list[str]:
+    """Names of the checkpoints that come with adaptgen."""
+    folder = shipped_folder("checkpoints")
+    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+
+
+def find_checkpoint(name: str) -> Path:
+    """The folder of a checkpoint, given as a path or as a shipped name.
+
+    Raises:
+        CheckpointError: there is none of either.
+    """
+    path = user_path(name)
+    if (path / CONFIG).is_file():
+        return path
+    if name in shipped():
+        return shipped_folder("checkpoints") / name
+    if path.exists():
+        best = path / "best"
+        remedy = f"Give {best}" if (best / CONFIG).is_file() else "Give a checkpoint's folder"
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", remedy)
+    known = ", ".join(shipped()) or "none"
+    raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The content of a checkpoint's config.json, of a version that is understood and with a domain's name.
+
+    Raises:
+        CheckpointError: it cannot be read, is of another version, or names no domain.
+    """
+    path = folder / CONFIG
+    config = _read_json(path)
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {version}; this adaptgen reads {FORMAT_VERSION}", "Update adaptgen"
+        )
+    if not isinstance(config.get("domain"), str):
+        raise CheckpointError(f"{path} is damaged: it names no domain", "Get the checkpoint again")
+    return config
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What was measured of a checkpoint; empty if that was not kept.
+
+    Raises:
+        CheckpointError: its metrics.json cannot be read.
+    """
+    path = folder / METRICS
+    metrics = _read_json(path) if path.is_file() else {}
+    if not isinstance(metrics, dict):
+        raise CheckpointError(f"{path} is damaged: it is no JSON object", "Get the checkpoint again")
+    return metrics
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}", "Get the checkpoint again") from None
+    except ValueError:
+        raise CheckpointError(f"{path} is damaged", "Get the checkpoint again") from None
