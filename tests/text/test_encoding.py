@@ -142,7 +142,7 @@ def test_an_encoding_given_is_taken_and_must_exist(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes("été".encode("cp850"))
     assert read_text(path, encoding="cp850").text == "été"
-    for name in ("klingon", "base64", "utf-7", "\0"):
+    for name in ("klingon", "base64", "utf-7", "unicode_escape", "raw_unicode_escape", "\0"):
         with pytest.raises(UsageError, match="--encoding"):
             read_text(path, encoding=name)
     with pytest.raises(InputFileError, match="which was given with --encoding: byte 0"):

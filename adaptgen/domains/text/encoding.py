@@ -35,7 +35,7 @@ DECLARATION = re.compile(
 )
 DECLARED_WITHIN = 1024
 """Bytes from the start: where XML and HTML want it; an editor's line stands in the first two lines."""
-NOTATIONS = ("utf-7", "idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape")
+NOTATIONS = ("utf-7", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 """Codecs for characters within ASCII, of which text files are not written."""
 LOOKED_AT = 1_000_000
 """Bytes from which an encoding is guessed."""
@@ -131,7 +131,7 @@ def _known(encoding: str) -> str | None:
     except (LookupError, ValueError):
         return None
     # A byte order mark belongs to the beginning of the file alone.
-    return None if name in NOTATIONS else name.removesuffix("-sig")
+    return None if name.replace("_", "-") in NOTATIONS else name.removesuffix("-sig")
 
 
 def _declared(data: bytes) -> str | None:
