@@ -86,10 +86,10 @@ def continue_(
     from adaptgen import domains
 
     domain = domains.for_file(file)
-    if not variations >= 1:
-        raise UsageError(f"--variations is {variations}", "Give a whole number from 1 up")
-    from adaptgen.domains.base import ContinuationRequest
+    from adaptgen.domains.base import MAX_VARIATIONS, ContinuationRequest
 
+    if not 1 <= variations <= MAX_VARIATIONS:
+        raise UsageError(f"--variations is {variations}", f"Give a whole number from 1 to {MAX_VARIATIONS}")
     named = output.suffix.lower() if output is not None and output.suffix.lower() in domain.suffixes else None
     request = ContinuationRequest(
         bars=bars,

@@ -263,6 +263,12 @@ def test_an_unknown_checkpoint_lists_those_that_exist(refused: Refused, song: Pa
     assert "music" in message
 
 
+def test_too_many_variations_are_refused_before_anything_is_read(refused: Refused, song: Path, tmp_path: Path) -> None:
+    code, message = refused("continue", song, "--variations", 65, "--checkpoint", "mozart", cwd=tmp_path)
+    assert code == 2
+    assert "--variations is 65. Give a whole number from 1 to 64." in message
+
+
 def test_a_missing_soundfont_leaves_nothing_behind(refused: Refused, tiny: Path, song: Path, tmp_path: Path) -> None:
     options = ("--bars", 1, "--soundfont", "none.sf2", "--checkpoint", tiny)
     code, message = refused("continue", song, *options, cwd=tmp_path)
