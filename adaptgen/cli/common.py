@@ -40,6 +40,8 @@ __all__ = [
 EXIT_INTERRUPTED = 130
 UNSEEN_WIDTH = 200
 """Columns for tables that go to a file or another program."""
+PARTIAL = ".adaptgen-"
+"""How names of unfinished files begin: short, for a name as long as can be is a result's right."""
 
 
 def new_console(*, stderr: bool = False) -> Console:
@@ -196,7 +198,7 @@ def write_new(path: Path, content: bytes, *, force: bool) -> None:
     """
     refuse_existing([path], force=force)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL)
         partial = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
