@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,37 @@ def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("n" * (LONGEST_NAME - len(".mid")) + ".mid")
     write_new(path, b"new", force=False)
     assert path.read_bytes() == b"new"
+
+
+def test_permissions_are_kept_and_those_of_a_new_file_are_usual(tmp_path: Path) -> None:
+    usual, old, new = (tmp_path / name for name in ("usual", "old", "new"))
+    usual.touch()
+    old.write_bytes(b"old")
+    old.chmod(0o600)
+    for path in (old, new):
+        write_new(path, b"new", force=True)
+        assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(old.stat().st_mode) == 0o600
+    assert new.stat().st_mode == usual.stat().st_mode
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_stays_and_leads_to_the_result(tmp_path: Path, is_there: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link, target = tmp_path / "link", tmp_path / "elsewhere" / "target"
+    link.symlink_to(Path("elsewhere") / "target")
+    if is_there:
+        target.write_bytes(b"old")
+        with pytest.raises(OutputFileError, match="exists already"):
+            write_new(link, b"new", force=False)
+    write_new(link, b"new", force=is_there)
+    assert link.is_symlink()
+    assert not target.is_symlink()
+    assert target.read_bytes() == b"new"
+
+
+def test_a_link_into_no_folder_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere" / "target")
+    with pytest.raises(OutputFileError, match="there is no folder"):
+        write_new(link, b"new", force=False)
