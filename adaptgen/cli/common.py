@@ -33,6 +33,7 @@ __all__ = [
     "progress_bar",
     "refuse_existing",
     "require_suffix",
+    "result_file",
     "result_stem",
     "say",
     "write_new",
@@ -145,6 +146,19 @@ class StopSignals:
     def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+
+def result_file(name: str) -> Path:
+    """A result's name as the user wrote it: a slash at its end, which a path has not, says that it is a folder's.
+
+    Raises:
+        UsageError: it is a folder's.
+    """
+    if name.endswith(("/", os.sep)):
+        if not os.path.isdir(name):
+            raise UsageError(f"there is no folder {name} to write into", "Make it first, and give a file name in it")
+        raise UsageError(f"-o {name} is a folder", "Give a file name, in it or elsewhere")
+    return Path(name)
 
 
 def result_stem(output: Path | None, default: str, suffixes: Collection[str]) -> Path:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, result_stem, say, write_new
+from adaptgen.cli.common import (
+    new_console,
+    print_json,
+    progress_bar,
+    refuse_existing,
+    result_file,
+    result_stem,
+    say,
+    write_new,
+)
 from adaptgen.errors import UsageError
 from adaptgen.paths import printable
 
@@ -42,7 +51,13 @@ def continue_(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Name of the result; here, FILE.continued and its suffix, if not given."),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=result_file,
+            metavar="PATH",
+            help="Name of the result; here, FILE.continued and its suffix, if not given.",
+        ),
     ] = None,
     wav: Annotated[
         bool, typer.Option(" /--no-wav", show_default=False, help="Write no sound beside the MIDI file.")

@@ -210,6 +210,27 @@ def test_no_verb_overwrites_what_it_reads(
     assert "song.mid does not end in .wav" in message or "would be overwritten by its own result" in message
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("continue", "song.mid"),
+        ("render", "song.mid"),
+        ("codec", "encode", "song.wav"),
+        ("codec", "decode", "codes.safetensors"),
+        ("eval", "--dataset", "music"),
+        ("inspect", "song.mid"),
+    ],
+)
+def test_a_slash_at_the_end_of_a_name_is_a_folder(refused: Refused, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code, message = refused(*arguments, "-o", "nowhere/", cwd=tmp_path)
+    assert code == 2
+    assert "there is no folder nowhere/ to write into" in message
+    (tmp_path / "here").mkdir()
+    code, message = refused(*arguments, "-o", "here/", cwd=tmp_path)
+    assert code == 2
+    assert "-o here/ is a folder" in message
+
+
 def test_a_missing_target_folder_is_noticed_before_the_work(
     refused: Refused, tiny: Path, song: Path, tmp_path: Path
 ) -> None:
