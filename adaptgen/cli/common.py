@@ -181,7 +181,7 @@ def require_suffix(path: Path, suffix: str) -> None:
         UsageError: it ends in something else.
     """
     if path.suffix.lower() != suffix:
-        raise UsageError(f"{path} does not end in {suffix}, which it would be", "Give another name with -o")
+        raise UsageError(f"the result is a {suffix} file; -o names {path}", f"Give a name that ends in {suffix}")
 
 
 def refuse_existing(paths: Iterable[Path], *, force: bool, inputs: Collection[Path] = ()) -> None:

@@ -44,7 +44,10 @@ def continue_(
     tokens: Annotated[int | None, typer.Option(help="How many of the model's tokens to add instead.")] = None,
     from_bar: Annotated[
         int | None,
-        typer.Option(help="Bar at which the new part begins, from 1; what the file has from there on is left out."),
+        typer.Option(
+            help="Bar at which the new part begins, counted from 1; 2 or later. What the file has from there on is "
+            "left out."
+        ),
     ] = None,
     from_seconds: Annotated[
         float | None, typer.Option(help="Time at which the new part of a recording begins, in the same way.")
@@ -56,7 +59,8 @@ def continue_(
             "-o",
             parser=result_file,
             metavar="PATH",
-            help="Name of the result; here, FILE.continued and its suffix, if not given.",
+            help="Name of the result; here, FILE.continued and its suffix, if not given. Of --variations the number "
+            "comes before the suffix: song.continued.1.mid.",
         ),
     ] = None,
     wav: Annotated[
@@ -69,7 +73,10 @@ def continue_(
             metavar="FOLDER", help="Made by `adaptgen codec fit --keep-books`, to turn a recording's codes into sound."
         ),
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of a text, if it cannot be told.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of a text, if it cannot be told; also against what its byte order mark says."),
+    ] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw the result as a PNG.")] = False,
     new_only: Annotated[bool, typer.Option("--new-only", help="Write the new part alone.")] = False,
     variations: Annotated[int, typer.Option(help="How many different continuations, drawn together.")] = 1,

@@ -207,7 +207,10 @@ def test_no_verb_overwrites_what_it_reads(
     (tmp_path / "found.html").symlink_to(tmp_path / "found.txt")
     code, message = refused(*arguments, "--force", cwd=tmp_path)
     assert code == 2
-    assert "song.mid does not end in .wav" in message or "would be overwritten by its own result" in message
+    assert (
+        "the result is a .wav file; -o names song.mid. Give a name" in message
+        or "would be overwritten by its own result" in message
+    )
 
 
 @pytest.mark.parametrize(
