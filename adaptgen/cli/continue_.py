@@ -150,17 +150,23 @@ def continue_(
         compiling = "compiling for this processor, which takes some seconds"
         # It calls at each of some loops; a line is wanted once.
         say_compiling = cache(lambda: say(compiling, stderr=True))
-        results = continue_file(
-            file,
-            loaded,
-            request,
-            sampling,
-            variations=variations,
-            seed=seed,
-            on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
-            on_text=_write_out if is_shown_live else lambda text: None,
-            on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),
-        )
+        try:
+            results = continue_file(
+                file,
+                loaded,
+                request,
+                sampling,
+                variations=variations,
+                seed=seed,
+                on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
+                on_text=_write_out if is_shown_live else lambda text: None,
+                on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),
+            )
+        except KeyboardInterrupt:
+            if is_shown_live:
+                # What is said next is no part of the text.
+                _write_out("\n")
+            raise
     if is_shown_live:
         _write_out("\n\n")
     for result, row in zip(results, paths, strict=True):
