@@ -200,6 +200,8 @@ def _report(results: list[Continuation], paths: list[list[Path]], *, checkpoint:
 
     for row in rows:
         table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")  # file names without a space
         for key, value in row.items():
             text = ", ".join(value) if isinstance(value, list) else str(value)
             table.add_row(Text(key.replace("_", " "), style="bold"), Text(printable(text)))
