@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaptgen.checkpoint import Checkpoint
-from adaptgen.domains.base import Continuation, ContinuationRequest
+from adaptgen.domains.base import MAX_VARIATIONS, Continuation, ContinuationRequest
 from adaptgen.errors import UsageError
 from adaptgen.generation import generate
 from adaptgen.model import new_decoder
@@ -15,8 +15,6 @@ from adaptgen.recall import Recall
 from adaptgen.sampling import Sampling
 
 __all__ = ["continue_file"]
-
-MAX_VARIATIONS = 64
 
 
 def continue_file(

@@ -19,6 +19,7 @@ LAYERS = {
     "adaptgen.palette": 0,
     "adaptgen.paths": 1,
     "adaptgen.config": 1,
+    "adaptgen.recall": 1,
     "adaptgen.sampling": 1,
     "adaptgen.shipped": 1,
     "adaptgen.checkpoint_files": 2,

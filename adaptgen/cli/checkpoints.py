@@ -35,7 +35,9 @@ def list_checkpoints(
     if not rows:
         say("No checkpoints are installed.")
         return
-    table = Table("checkpoint", "domain", "parameters", "size", "licence", box=None)
+    table = Table(box=None)
+    for heading in ("checkpoint", "domain", "parameters", "size", "licence"):
+        table.add_column(heading, overflow="fold")
     for row in rows:
         size = f"{row['bytes'] / 1e6:.1f} MB"
         table.add_row(row["name"], row["domain"], f"{row['parameters']:,}", size, row["licence"])

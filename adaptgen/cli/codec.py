@@ -15,6 +15,7 @@ from adaptgen.cli.common import (
     progress_bar,
     refuse_existing,
     require_suffix,
+    result_file,
     say,
     write_new,
 )
@@ -36,7 +37,9 @@ Weights = Annotated[
     Path | None,
     typer.Option("--weights", metavar="FOLDER", help="Of the codec; those that ship or were published if not given."),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Name of the result.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", parser=result_file, metavar="PATH", help="Name of the result.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite a result that exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -32,6 +33,7 @@ __all__ = [
     "progress_bar",
     "refuse_existing",
     "require_suffix",
+    "result_file",
     "result_stem",
     "say",
     "write_new",
@@ -40,6 +42,8 @@ __all__ = [
 EXIT_INTERRUPTED = 130
 UNSEEN_WIDTH = 200
 """Columns for tables that go to a file or another program."""
+PARTIAL = ".adaptgen-"
+"""How names of unfinished files begin: short, for a name as long as can be is a result's right."""
 
 
 def new_console(*, stderr: bool = False) -> Console:
@@ -144,6 +148,19 @@ class StopSignals:
             signal.signal(number, handler)
 
 
+def result_file(name: str) -> Path:
+    """A result's name as the user wrote it: a slash at its end, which a path has not, says that it is a folder's.
+
+    Raises:
+        UsageError: it is a folder's.
+    """
+    if name.endswith(("/", os.sep)):
+        if not os.path.isdir(name):
+            raise UsageError(f"there is no folder {name} to write into", "Make it first, and give a file name in it")
+        raise UsageError(f"-o {name} is a folder", "Give a file name, in it or elsewhere")
+    return Path(name)
+
+
 def result_stem(output: Path | None, default: str, suffixes: Collection[str]) -> Path:
     """What several results are named by, before their suffixes: `default`, or `output` without one of them.
 
@@ -164,7 +181,7 @@ def require_suffix(path: Path, suffix: str) -> None:
         UsageError: it ends in something else.
     """
     if path.suffix.lower() != suffix:
-        raise UsageError(f"{path} does not end in {suffix}, which it would be", "Give another name with -o")
+        raise UsageError(f"the result is a {suffix} file; -o names {path}", f"Give a name that ends in {suffix}")
 
 
 def refuse_existing(paths: Iterable[Path], *, force: bool, inputs: Collection[Path] = ()) -> None:
@@ -182,31 +199,43 @@ def refuse_existing(paths: Iterable[Path], *, force: bool, inputs: Collection[Pa
             raise OutputFileError(f"{path} is not a regular file", "Give another file name with -o")
         if path.exists() and not force:
             raise OutputFileError(f"{path} exists already", "Use --force to overwrite it, or -o for another name")
-        if not path.parent.is_dir():
-            raise OutputFileError(f"{path} cannot be written: there is no folder {path.parent}", "Make it first")
-        if not os.access(path.parent, os.W_OK):
-            raise OutputFileError(f"{path} cannot be written: no permission in {path.parent}", "Use -o elsewhere")
+        folder = _behind_links(path).parent
+        if not folder.is_dir():
+            raise OutputFileError(f"{path} cannot be written: there is no folder {folder}", "Make it first")
+        if not os.access(folder, os.W_OK):
+            raise OutputFileError(f"{path} cannot be written: no permission in {folder}", "Use -o elsewhere")
 
 
 def write_new(path: Path, content: bytes, *, force: bool) -> None:
-    """Write a file at one go: there is never half of it.
+    """Write a file at one go: there is never half of it. One that is overwritten keeps its permissions.
 
     Raises:
         OutputFileError: it exists and `force` is not set, or cannot be written.
     """
     refuse_existing([path], force=force)
+    target = _behind_links(path)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=PARTIAL)
         partial = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
             # mkstemp's files are for their owner's eyes only.
-            umask = os.umask(0)
-            os.umask(umask)
-            partial.chmod(0o666 & ~umask)
-            partial.replace(path)
+            partial.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+            partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise OutputFileError(f"{path} cannot be written: {error.strerror}", "Use -o for another place") from None
+
+
+def _behind_links(path: Path) -> Path:
+    """The file that a symbolic link stands for; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _umask() -> int:
+    """The permissions that new files do not get; to be read it must be set."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

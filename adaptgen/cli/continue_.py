@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, result_stem, say, write_new
+from adaptgen.cli.common import (
+    new_console,
+    print_json,
+    progress_bar,
+    refuse_existing,
+    result_file,
+    result_stem,
+    say,
+    write_new,
+)
 from adaptgen.errors import UsageError
 from adaptgen.paths import printable
 
@@ -35,14 +44,24 @@ def continue_(
     tokens: Annotated[int | None, typer.Option(help="How many of the model's tokens to add instead.")] = None,
     from_bar: Annotated[
         int | None,
-        typer.Option(help="Bar at which the new part begins, from 1; what the file has from there on is left out."),
+        typer.Option(
+            help="Bar at which the new part begins, counted from 1; 2 or later. What the file has from there on is "
+            "left out."
+        ),
     ] = None,
     from_seconds: Annotated[
         float | None, typer.Option(help="Time at which the new part of a recording begins, in the same way.")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Name of the result; here, FILE.continued and its suffix, if not given."),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=result_file,
+            metavar="PATH",
+            help="Name of the result; here, FILE.continued and its suffix, if not given. Of --variations the number "
+            "comes before the suffix: song.continued.1.mid.",
+        ),
     ] = None,
     wav: Annotated[
         bool, typer.Option(" /--no-wav", show_default=False, help="Write no sound beside the MIDI file.")
@@ -54,7 +73,10 @@ def continue_(
             metavar="FOLDER", help="Made by `adaptgen codec fit --keep-books`, to turn a recording's codes into sound."
         ),
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of a text, if it cannot be told.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="Encoding of a text, if it cannot be told; also against what its byte order mark says."),
+    ] = None,
     picture: Annotated[bool, typer.Option("--picture", help="Also draw the result as a PNG.")] = False,
     new_only: Annotated[bool, typer.Option("--new-only", help="Write the new part alone.")] = False,
     variations: Annotated[int, typer.Option(help="How many different continuations, drawn together.")] = 1,
@@ -89,10 +111,10 @@ def continue_(
     from adaptgen import domains
 
     domain = domains.for_file(file)
-    if not variations >= 1:
-        raise UsageError(f"--variations is {variations}", "Give a whole number from 1 up")
-    from adaptgen.domains.base import ContinuationRequest
+    from adaptgen.domains.base import MAX_VARIATIONS, ContinuationRequest
 
+    if not 1 <= variations <= MAX_VARIATIONS:
+        raise UsageError(f"--variations is {variations}", f"Give a whole number from 1 to {MAX_VARIATIONS}")
     named = output.suffix.lower() if output is not None and output.suffix.lower() in domain.suffixes else None
     request = ContinuationRequest(
         bars=bars,
@@ -131,18 +153,24 @@ def continue_(
         compiling = "compiling for this processor, which takes some seconds"
         # It calls at each of some loops; a line is wanted once.
         say_compiling = cache(lambda: say(compiling, stderr=True))
-        results = continue_file(
-            file,
-            loaded,
-            request,
-            sampling,
-            variations=variations,
-            seed=seed,
-            recall=loaded.recall if recall else None,
-            on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
-            on_text=_write_out if is_shown_live else lambda text: None,
-            on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),
-        )
+        try:
+            results = continue_file(
+                file,
+                loaded,
+                request,
+                sampling,
+                variations=variations,
+                seed=seed,
+                recall=loaded.recall if recall else None,
+                on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
+                on_text=_write_out if is_shown_live else lambda text: None,
+                on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),
+            )
+        except KeyboardInterrupt:
+            if is_shown_live:
+                # What is said next is no part of the text.
+                _write_out("\n")
+            raise
     if is_shown_live:
         _write_out("\n\n")
     for result, row in zip(results, paths, strict=True):
@@ -176,6 +204,8 @@ def _report(results: list[Continuation], paths: list[list[Path]], *, checkpoint:
 
     for row in rows:
         table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")  # file names without a space
         for key, value in row.items():
             text = ", ".join(value) if isinstance(value, list) else str(value)
             table.add_row(Text(key.replace("_", " "), style="bold"), Text(printable(text)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, say, write_new
+from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, result_file, say, write_new
 from adaptgen.cli.dataset import bring_data, dataset_recipes
 from adaptgen.errors import CheckpointError, InputFileError, RecipeError, UsageError
 from adaptgen.paths import printable
@@ -52,7 +52,10 @@ def eval_(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Documents read side by side; changes no score.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the figures as JSON here.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", parser=result_file, metavar="PATH", help="Also write the figures as JSON here."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a result that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from adaptgen.cli.common import new_console, print_json, progress_bar, refuse_existing, result_stem, say, write_new
+from adaptgen.cli.common import (
+    new_console,
+    print_json,
+    progress_bar,
+    refuse_existing,
+    result_file,
+    result_stem,
+    say,
+    write_new,
+)
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 from adaptgen.paths import printable
 
@@ -31,7 +40,13 @@ def inspect_(
     ] = DEFAULT_TOKENS,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Of the results, with or without .png; FILE.attention here if not given."),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=result_file,
+            metavar="PATH",
+            help="Of the results, with or without .png; FILE.attention here if not given.",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the averages as JSON.")] = False,

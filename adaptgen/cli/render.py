@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from adaptgen.cli.common import print_json, refuse_existing, require_suffix, say, write_new
+from adaptgen.cli.common import print_json, refuse_existing, require_suffix, result_file, say, write_new
 
 __all__ = ["render"]
 
@@ -15,7 +15,10 @@ __all__ = ["render"]
 def render(
     file: Annotated[Path, typer.Argument(metavar="FILE.mid", help="The MIDI file.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The sound file; FILE.wav here if not given.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", parser=result_file, metavar="PATH", help="The sound file; FILE.wav here if not given."
+        ),
     ] = None,
     soundfont: Annotated[Path | None, typer.Option(help="SF2 or SF3 file to play it with.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a result that exists.")] = False,

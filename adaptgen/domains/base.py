@@ -16,7 +16,19 @@ import numpy as np
 
 from adaptgen.errors import UsageError
 
-__all__ = ["CodecTools", "Continuation", "ContinuationRequest", "Domain", "Grammar", "Prompt", "Tokenizer"]
+__all__ = [
+    "MAX_VARIATIONS",
+    "CodecTools",
+    "Continuation",
+    "ContinuationRequest",
+    "Domain",
+    "Grammar",
+    "Prompt",
+    "Tokenizer",
+]
+
+MAX_VARIATIONS = 64
+"""Continuations of one input that are drawn together."""
 
 
 class Tokenizer(ABC):

@@ -36,3 +36,22 @@ def test_of_a_run_the_best_checkpoint_is_proposed(adaptgen_here: Run, tmp_path: 
     for arguments in (("checkpoints", "show", "runs"), ("eval", "--checkpoint", "runs", "--data", ".")):
         code, _, err = adaptgen_here(*arguments)
         assert (code, "runs is not a checkpoint: it has no config.json. Give runs/best." in err) == (1, True), err
+
+
+def test_names_are_whole_where_there_is_little_room(
+    adaptgen_here: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("adaptgen.cli.common.UNSEEN_WIDTH", 56)
+    code, out, err = adaptgen_here("checkpoints", "ls")
+    assert code == 0, err
+    assert "…" not in out
+    lines = out.splitlines()
+    width = next(line.rindex("music") for line in lines if line.split()[:2] == ["music", "music"])
+    assert "speech-twin-shortcut" in "".join(line[:width].strip() for line in lines)
+    checkpoint = random_checkpoint(tmp_path / "mine", domain_name="text", shortcut=None)
+    name = "a_name_that_is_longer_than_the_terminal_is_wide.txt"
+    (tmp_path / name).write_text("Once")
+    code, out, err = adaptgen_here("continue", name, "--checkpoint", checkpoint, "--chars", 3)
+    assert code == 0, err
+    assert "…" not in out
+    assert name.replace(".txt", ".continued.txt") in "".join(out.split())

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
+from adaptgen.domains.speech.codec_tools import SpeechCodecTools
 from adaptgen.domains.speech.codecs import load_codec
 
 Run = Callable[..., tuple[int, str, str]]
@@ -39,6 +41,31 @@ def test_encode_decode_score(adaptgen_here: Run, tmp_path: Path) -> None:
     assert [row["codebooks"] for row in rows] == list(range(1, 11))
     assert rows[-1]["mel_distance_db"] < rows[2]["mel_distance_db"] < rows[0]["mel_distance_db"]
     assert rows[-1]["bits_per_second"] == 2450
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda codes: np.concatenate([codes, codes[:2]]), "has 12 streams, the codec source_filter 10"),
+        (lambda codes: np.where(codes == codes[0, 0], -1, codes), "has a code that the codec source_filter has not"),
+        (lambda codes: codes + 5000, "has a code that the codec source_filter has not"),
+        (lambda codes: codes.astype(np.float32), "holds no codes"),
+        (lambda codes: codes[:0], "holds no codes"),
+        (lambda codes: codes[:, :0], "holds no codes"),
+    ],
+)
+def test_codes_of_no_codec_are_refused(
+    adaptgen_here: Run, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], expected: str
+) -> None:
+    path = tmp_path / "talk.safetensors"
+    path.write_bytes(SpeechCodecTools().encode(TALK, codec=None, weights=None))
+    with safe_open(path, framework="numpy") as file:
+        about, codes = file.metadata(), file.get_tensor("codes").astype(np.int32)
+    save_file({"codes": np.ascontiguousarray(change(codes))}, path, metadata=about)
+    code, _, err = adaptgen_here("codec", "decode", path)
+    assert code == 1
+    assert expected in err
+    assert not (tmp_path / "talk.decoded.wav").exists()
 
 
 def test_a_codec_of_ones_own(adaptgen_here: Run, tmp_path: Path) -> None:
@@ -95,7 +122,8 @@ def test_ones_own_voice_under_a_checkpoint_that_knows_the_codes(adaptgen_here: R
         (("encode", TALK, "--codec", "mp4"), "there is no codec 'mp4'"),
         (("encode", TALK, "--weights", "."), "cannot be used"),
         (("decode", TALK), "holds no codes"),
-        (("decode", "missing.safetensors"), "holds no codes"),
+        (("decode", "missing.safetensors"), "missing.safetensors cannot be read: No such file"),
+        (("decode", ".", "-o", "talk.wav"), ". cannot be read: Is a directory"),
         (("fit", "."), "has no speech files"),
         (("fit", "nowhere"), "there is no folder nowhere"),
         (("score", "missing.wav"), "missing.wav cannot be read: No such file"),

@@ -207,7 +207,31 @@ def test_no_verb_overwrites_what_it_reads(
     (tmp_path / "found.html").symlink_to(tmp_path / "found.txt")
     code, message = refused(*arguments, "--force", cwd=tmp_path)
     assert code == 2
-    assert "song.mid does not end in .wav" in message or "would be overwritten by its own result" in message
+    assert (
+        "the result is a .wav file; -o names song.mid. Give a name" in message
+        or "would be overwritten by its own result" in message
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("continue", "song.mid"),
+        ("render", "song.mid"),
+        ("codec", "encode", "song.wav"),
+        ("codec", "decode", "codes.safetensors"),
+        ("eval", "--dataset", "music"),
+        ("inspect", "song.mid"),
+    ],
+)
+def test_a_slash_at_the_end_of_a_name_is_a_folder(refused: Refused, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code, message = refused(*arguments, "-o", "nowhere/", cwd=tmp_path)
+    assert code == 2
+    assert "there is no folder nowhere/ to write into" in message
+    (tmp_path / "here").mkdir()
+    code, message = refused(*arguments, "-o", "here/", cwd=tmp_path)
+    assert code == 2
+    assert "-o here/ is a folder" in message
 
 
 def test_a_missing_target_folder_is_noticed_before_the_work(
@@ -261,6 +285,12 @@ def test_an_unknown_checkpoint_lists_those_that_exist(refused: Refused, song: Pa
     assert code == 1
     assert "no checkpoint 'mozart'" in message
     assert "music" in message
+
+
+def test_too_many_variations_are_refused_before_anything_is_read(refused: Refused, song: Path, tmp_path: Path) -> None:
+    code, message = refused("continue", song, "--variations", 65, "--checkpoint", "mozart", cwd=tmp_path)
+    assert code == 2
+    assert "--variations is 65. Give a whole number from 1 to 64." in message
 
 
 def test_a_missing_soundfont_leaves_nothing_behind(refused: Refused, tiny: Path, song: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_the_name_asked_for_is_the_name_written(adaptgen_here: Run, trained: str
         assert code == 0, err
         assert json.loads(out)[0]["files"] == [written]
         assert len((tmp_path / written).read_text()) == 7
+
+
+def test_a_text_that_is_interrupted_ends_its_line(
+    adaptgen_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, on_text: Callable[[str], None], **__: object) -> None:
+        on_text(" upon a")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("adaptgen.continuation.continue_file", interrupted)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    (tmp_path / "story.txt").write_text("Once")
+    code, out, err = adaptgen_here("continue", "story.txt", "--checkpoint", "text-twin-plain")
+    assert (code, out) == (130, " upon a\n")
+    assert err.splitlines() == ["Interrupted."]
+    assert not (tmp_path / "story.continued.txt").exists()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ DRUM_CHANNEL = 9
 PIANOS = range(8)
 PIANO_PITCHES = range(21, 109)
 GENERAL_MIDI_DRUMS = range(35, 82)
+DEFAULTS = {7: 100, 11: 127}
+"""Volume and expression of a channel where nothing sets them."""
 
 
 class Bars:
@@ -237,7 +239,7 @@ def check_velocities(notes: list[Sounding], old: File, new: File) -> None:
 
 
 def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int) -> None:
-    """Fail if a pedal is down, a pitch bent or a channel turned off while new notes play on it."""
+    """Fail if a pedal is down, a pitch bent or a channel faded or set otherwise than at the join while it plays."""
     played = {note.channel for note in notes}
     after: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
     for tick, _, data in new.merged:
@@ -254,6 +256,24 @@ def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int)
             if tick >= join and is_last:
                 assert pedal < 64, f"channel {channel} has its pedal down at {tick}"
                 assert not bend, f"channel {channel} is bent at {tick}"
+        for control in (7, 11):
+            set_to = [(tick, value) for tick, data in events if (value := value_of(control, data)) is not None]
+            at_join = next((value for tick, value in reversed(set_to) if tick <= join), DEFAULTS[control])
+            given = [data[2] for tick, data in events if tick <= join and (data[0] >> 4, data[1]) == (0xB, control)]
+            assert 4 * at_join >= max(given, default=0), f"controller {control} of channel {channel} has faded"
+            for note in notes:
+                if note.channel == channel:
+                    value = next((value for tick, value in reversed(set_to) if tick <= note.start), DEFAULTS[control])
+                    assert value == at_join, f"controller {control} is {value} for {note}, at the join {at_join}"
+
+
+def value_of(control: int, data: bytes) -> int | None:
+    """What an event sets a controller to; all controllers reset is full expression (MIDI RP-015)."""
+    if data[0] >> 4 != 0xB:
+        return None
+    if (data[1], control) == (121, 11):
+        return DEFAULTS[control]
+    return data[2] if data[1] == control else None
 
 
 def check_no_bar_is_silent(notes: list[Sounding], new: File, *, join: int, stop: int) -> None:
@@ -274,6 +294,10 @@ def check_new_part(whole: bytes, part: bytes, outcome: Outcome) -> None:
     assert all(track[-1].tick <= outcome.stop - outcome.join for track in alone.tracks)
     notes = [note._replace(start=note.start - outcome.join, end=note.end - outcome.join) for note in outcome.notes]
     assert notes_of(alone) == sorted(notes)
+    for channel in {note.channel for note in notes}:
+        for control in (0, 7, 10, 32):
+            values = [setting(file, channel, control, tick) for file, tick in ((full, outcome.join), (alone, 0))]
+            assert values[0] == values[1], f"controller {control} of channel {channel} is not as at the join"
     line, begin = 0, seconds_at(full, outcome.join)
     while line < outcome.stop - outcome.join:
         expected = Bars(full).next_line(outcome.join + line) - outcome.join
@@ -281,3 +305,9 @@ def check_new_part(whole: bytes, part: bytes, outcome: Outcome) -> None:
         is_fractional = any(length.denominator > 1 for _, length in Bars(full).segments)
         assert abs(line - expected) <= is_fractional, "the metre is another"
         assert seconds_at(alone, line) == seconds_at(full, line + outcome.join) - begin
+
+
+def setting(file: File, channel: int, control: int, tick: int) -> int | None:
+    """What a controller of a channel was last set to up to a tick."""
+    status = bytes([0xB0 | channel, control])
+    return next((data[2] for when, _, data in reversed(file.merged) if data[:2] == status and when <= tick), None)

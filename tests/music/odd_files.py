@@ -259,13 +259,21 @@ add(
     "a reset after the last bar",
     control(11, 60) + melody(16) + control(121, 0, 17 * BEAT) + control(10, 0, 17 * BEAT) + control(0, 5, 17 * BEAT),
 )
+add(
+    "a reset before the last bar and one after it",
+    control(11, 60) + melody(16) + control(121, 0, 9 * BEAT) + control(121, 0, 17 * BEAT),
+)
+add("a bank of sounds", control(0, 5) + control(32, 1) + control(7, 90) + control(10, 20) + program(3, 1) + melody())
 add("a ritardando at the end", tempo(400_000) + tempo(600_000, 12 * BEAT) + tempo(900_000, 14 * BEAT) + melody(16))
 add("a bend that stays", melody() + bend(12_000, 15 * BEAT))
 add(
     "a volume faded to nothing",
     control(7, 100) + melody() + [e for n in range(11) for e in control(7, 100 - 10 * n, 14 * BEAT + n)],
 )
-add("expression faded to nothing", control(11, 127) + melody(channel=3) + control(11, 0, 15 * BEAT, channel=3))
+add(
+    "expression faded to nothing",
+    control(11, 127, channel=3) + melody(channel=3) + control(11, 0, 15 * BEAT, channel=3),
+)
 
 
 @odd("100,000 notes")

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptgen.checkpoint import Checkpoint
+from adaptgen.checkpoint import Checkpoint, load_tokenizer
 from adaptgen.config import ModelConfig
 from adaptgen.continuation import continue_file
 from adaptgen.domains import get
@@ -36,12 +36,16 @@ LENGTHS = [{"words": 7}, {"chars": 41}, {"tokens": 40}, {"chars": 1}, {"tokens":
 @cache
 def random_writer(kind: str = "bytes") -> Checkpoint:
     """Random weights: every legal token is about as likely as any other."""
-    domain, tokenizer = get("text"), TextTokenizer(kind, vocab_size=400)
+    tokenizer = TextTokenizer(kind, vocab_size=400)
     tokenizer.fit([TEXTS_TO_LEARN])
+    return with_random_weights(tokenizer)
+
+
+def with_random_weights(tokenizer: TextTokenizer) -> Checkpoint:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         config = ModelConfig(num_layers=2, num_heads=2, model_dim=16, attention_window=32)
-        return Checkpoint(domain, tokenizer, Transformer(config, tokenizer.vocab_sizes).eval())
+        return Checkpoint(get("text"), tokenizer, Transformer(config, tokenizer.vocab_sizes).eval())
 
 
 def continued(path: Path, *, kind: str = "bytes", seed: int = 0, variations: int = 1, **request: object) -> list[bytes]:
@@ -136,6 +140,17 @@ def test_what_is_shown_live_is_what_is_written(tmp_path: Path) -> None:
     (result,) = continue_file(path, random_writer(), request, Sampling(), on_text=shown.append)
     assert "".join(shown) == result.files[".txt"].decode().replace("\r\n", "\n")
     assert len([piece for piece in shown if piece]) == 200, "not as it comes"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_words_too_nothing_is_shown_that_is_not_written(tmp_path: Path, seed: int) -> None:
+    """Most tokens of the shipped tokenizer begin with a space, so that the one that ends a word begins another."""
+    path, shown, writer = tmp_path / "text.txt", [], with_random_weights(load_tokenizer("text"))
+    path.write_text("Once upon a time")
+    request = ContinuationRequest(words=9, new_only=True)
+    (result,) = continue_file(path, writer, request, Sampling(), seed=seed, on_text=shown.append)
+    assert "".join(shown) == result.files[".txt"].decode()
+    assert len([piece for piece in shown if piece]) >= 9, "not as it comes"
 
 
 @pytest.mark.parametrize(

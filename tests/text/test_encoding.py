@@ -75,6 +75,12 @@ def test_french_with_some_german_is_still_western(tmp_path: Path) -> None:
     assert read_text(path).text == text
 
 
+def test_a_damaged_text_is_read_if_its_encoding_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes((GERMAN * 3).encode() + b"\xff")
+    assert read_text(path, encoding="cp1252").text.endswith("ÿ")
+
+
 def test_a_declaration_far_down_declares_nothing(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes("Ä\n\n\n# coding: cp866\n".encode())
@@ -103,6 +109,12 @@ def test_packed_files_are_read(tmp_path: Path, suffix: str, pack: object) -> Non
         ("a.txt", b"abc\0def", "character 3 is a null"),
         ("a.txt", "Größe".encode()[:-2], "ends inside a character, at byte"),
         ("a.txt", "I love you 😀".encode()[:-2], "ends inside a character, at byte 11"),
+        (
+            "a.txt",
+            (GERMAN * 3).encode() + b"\xff\n",
+            f"is UTF-8 but for the byte 0xFF at {len((GERMAN * 3).encode())}.",
+        ),
+        ("a.txt", JAPANESE.encode() + b"\xe9t\xe9", f"is UTF-8 but for the byte 0xE9 at {len(JAPANESE.encode())}."),
         ("a.txt", b'<?xml encoding="ascii"?>\n\xff', "is not ascii, which is what it declares: byte 25"),
         ("a.txt", b"\xef\xbb\xbfab\xff", "is not utf-8, which is what its byte order mark says: byte 5"),
         ("a.txt.xz", b"no such thing", "cannot be read"),
@@ -142,7 +154,7 @@ def test_an_encoding_given_is_taken_and_must_exist(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes("été".encode("cp850"))
     assert read_text(path, encoding="cp850").text == "été"
-    for name in ("klingon", "base64", "utf-7", "\0"):
+    for name in ("klingon", "base64", "utf-7", "unicode_escape", "raw_unicode_escape", "\0"):
         with pytest.raises(UsageError, match="--encoding"):
             read_text(path, encoding=name)
     with pytest.raises(InputFileError, match="which was given with --encoding: byte 0"):

@@ -21,7 +21,10 @@ __all__ = ["NewNote", "cut", "extract_new", "merge"]
 BANK, VOLUME, PAN, EXPRESSION, BANK_FINE, PEDAL, RESET = 0, 7, 10, 11, 32, 64, 121
 PEDAL_DOWN = 64
 UNSET = {BANK: 0, BANK_FINE: 0, VOLUME: 100, PAN: 64, EXPRESSION: 127, PEDAL: 0}
-"""Controllers that hold for the new part, and what they are where nothing sets them."""
+"""Controllers that hold for the new part, and what they are where nothing sets them.
+
+A reset leaves bank, volume and pan as they are (MIDI Recommended Practice 015).
+"""
 FADED_SHARE = 0.25
 """A channel whose volume or expression ends below this share of its loudest is taken to have faded out."""
 
@@ -212,6 +215,9 @@ def _channels_at(midi: mido.MidiFile, start: int) -> list[Channel]:
             channel.program = message.program
         elif message.type == "pitchwheel":
             channel.bend = message.pitch
+        elif message.control == RESET:
+            channel.bend = 0
+            channel.controls |= {control: UNSET[control] for control in (EXPRESSION, PEDAL)}
         else:
             channel.controls[message.control] = message.value
             if message.control in channel.loudest:

@@ -44,13 +44,16 @@ class SpeechCodecTools(CodecTools):
 
     def decode(self, path: Path, *, weights: Path | None, num_codebooks: int | None) -> bytes:
         try:
-            with safe_open(path, framework="numpy") as file:
-                about, codes = file.metadata() or {}, file.get_tensor(CODES).astype(np.int64)
+            # What is no file the library calls no device.
+            with path.open("rb"), safe_open(path, framework="numpy") as file:
+                about, codes = file.metadata() or {}, file.get_tensor(CODES)
             name, fingerprint = about["codec"], about["fingerprint"]
             num_samples, gain = int(about["num_samples"]), float(about["gain"])
-            if codes.ndim != 2 or not codes.shape[1] or not gain > 0 or num_samples < 1:
-                raise ValueError("its codes have a wrong shape")
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            if codes.ndim != 2 or not codes.size or codes.dtype.kind not in "iu" or not gain > 0 or num_samples < 1:
+                raise ValueError("they are no whole numbers in streams of one length, or of no sound")
+        except OSError as error:
+            raise InputFileError(f"{path} cannot be read: {error.strerror or error}", "Check its name") from None
+        except (SafetensorError, ValueError, KeyError) as error:
             raise InputFileError(f"{path} holds no codes: {error}", "Make it with `adaptgen codec encode`") from None
         codec = load_codec(name, weights=weights)
         if codec.fingerprint != fingerprint:
@@ -60,8 +63,12 @@ class SpeechCodecTools(CodecTools):
             )
         if num_codebooks is not None and not 1 <= num_codebooks <= len(codes):
             raise UsageError(f"--codebooks is {num_codebooks}", f"{path} has 1 to {len(codes)}")
-        if (codes >= np.array(codec.codebook_sizes[: len(codes)])[:, None]).any():
+        sizes = codec.codebook_sizes
+        if len(codes) > len(sizes):
+            raise InputFileError(f"{path} has {len(codes)} streams, the codec {name} {len(sizes)}", "Make it again")
+        if (codes < 0).any() or (codes >= np.array(sizes[: len(codes)])[:, None]).any():
             raise InputFileError(f"{path} has a code that the codec {name} has not", "Make it again")
+        codes = codes.astype(np.int64)
         samples = codec.decode(codes[:num_codebooks])[:num_samples] / np.float32(gain)
         buffer = io.BytesIO()
         soundfile.write(buffer, np.clip(samples, -1, 1), codec.sample_rate_hz, subtype="PCM_16", format="WAV")

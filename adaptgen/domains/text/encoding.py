@@ -35,7 +35,7 @@ DECLARATION = re.compile(
 )
 DECLARED_WITHIN = 1024
 """Bytes from the start: where XML and HTML want it; an editor's line stands in the first two lines."""
-NOTATIONS = ("utf-7", "idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape")
+NOTATIONS = ("utf-7", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
 """Codecs for characters within ASCII, of which text files are not written."""
 LOOKED_AT = 1_000_000
 """Bytes from which an encoding is guessed."""
@@ -45,6 +45,8 @@ LATIN = ("cp1252", "cp1250", "iso8859-2", "cp1257", "cp1254")
 """What text of Latin script is most often in. Each turns almost any bytes into letters that look likely."""
 FEW = 10
 """Bytes beyond ASCII from which nothing can be told; the most usual encoding is taken then."""
+GOOD_FOR_EACH_BAD = 10
+"""Characters beyond ASCII that UTF-8 makes for each byte that it cannot read, from which a file is damaged UTF-8."""
 LINE_ENDS = re.compile("\r\n|\r|\n")
 PACKED_SUFFIXES = {".xz": lzma.open, ".gz": gzip.open}
 
@@ -77,7 +79,7 @@ def read_text(path: Path, *, encoding: str | None = None) -> TextFile:
 
     Its encoding is, in this order: the one given, that of its byte order mark, UTF-8 if it is that, the one it
     declares as XML and HTML files and editors do, and what charset-normalizer makes of it. An ASCII file that
-    declares an encoding goes on in that one.
+    declares an encoding goes on in that one. What would be UTF-8 but for a few bytes is taken for damaged.
 
     Raises:
         InputFileError: it cannot be read, is no text, or is not in the encoding that it claims.
@@ -131,7 +133,7 @@ def _known(encoding: str) -> str | None:
     except (LookupError, ValueError):
         return None
     # A byte order mark belongs to the beginning of the file alone.
-    return None if name in NOTATIONS else name.removesuffix("-sig")
+    return None if name.replace("_", "-") in NOTATIONS else name.removesuffix("-sig")
 
 
 def _declared(data: bytes) -> str | None:
@@ -156,6 +158,14 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
+def _is_utf8_but_for_a_few(data: bytes) -> bool:
+    """Whether what UTF-8 makes of bytes beyond ASCII is so seldom wrong that no other encoding can be meant."""
+    text = data.decode("utf-8", "replace")
+    num_bad = text.count("\ufffd") - data.count("\ufffd".encode())
+    num_good = len(text) - len(text.encode("ascii", "ignore")) - num_bad
+    return num_good >= GOOD_FOR_EACH_BAD * num_bad
+
+
 def _detect(data: bytes, path: Path) -> str:
     try:
         data.decode("utf-8")
@@ -166,6 +176,11 @@ def _detect(data: bytes, path: Path) -> str:
             raise InputFileError(
                 f"{path} ends inside a character, at byte {error.start}",
                 "Remove the bytes from there on, or name its encoding with --encoding",
+            ) from None
+        if _is_utf8_but_for_a_few(data):
+            raise InputFileError(
+                f"{path} is UTF-8 but for the byte 0x{data[error.start]:02X} at {error.start}",
+                "Mend it there, or name its encoding with --encoding",
             ) from None
     else:
         return "utf-8"

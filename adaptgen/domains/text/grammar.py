@@ -69,7 +69,7 @@ class TextGrammar(Grammar):
         self._num_tokens = self._num_characters = self._num_words = 0
         self._is_in_word = False
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._unread = ""
+        self._held = self._unread = ""
 
     @property
     def is_done(self) -> bool:
@@ -147,7 +147,11 @@ class TextGrammar(Grammar):
             if self._is_in_word and char.isspace():
                 self._num_words += 1
             self._is_in_word = not char.isspace()
-        self._unread += text
+            self._held += char
+            # Of words, what ends the last one and what its token goes on with are no part of the text.
+            if self.length.words is None or (self._is_in_word and self._num_words < self.length.words):
+                self._unread += self._held
+                self._held = ""
 
     def take_text(self) -> str:
         text, self._unread = self._unread, ""
