@@ -194,7 +194,9 @@ def prepare(
     # Names count as well as content: they decide, for one, which files get training variants.
     names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
     # So does the program's version: a file that it could not read may be read by the next.
-    made_from = [SHARD_VERSION, __version__, domain.name, tokenizer.fingerprint, names]
+    # A fingerprint is of the tokens that material gives; which one begins a document need not be among them.
+    tokens = [tokenizer.fingerprint, tokenizer.begin, tokenizer.vocab_sizes]
+    made_from = [SHARD_VERSION, __version__, domain.name, *tokens, names]
     shares = (config.validation_share, config.test_share) if is_file else None
     made_from += [shares] if is_file else []
     key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()

@@ -292,6 +292,19 @@ def is_running(process_id: int) -> bool:
         return False
 
 
+def test_tokenizers_that_begin_documents_otherwise_share_no_shards(tmp_path: Path, cache: Path) -> None:
+    """Of a text with few merges, vocabularies of two sizes hold the same ones."""
+    path, domain = tmp_path / "text.txt", domains.get("text")
+    path.write_text("abcd " * 40)
+    begins = []
+    for size in (320, 300):
+        tokenizer = domain.tokenizer_type.from_options({"kind": "bpe", "vocab_size": size})
+        tokenizer.fit([path])
+        shards, _ = prepare(domain, tokenizer, SourceConfig(), CONFIG, path)
+        begins.append(int(shards["train"].tokens[0, 0]))
+    assert begins == [319, 299]
+
+
 def shard(first: int, length: int) -> Shard:
     return Shard(np.arange(first, first + length, dtype=np.uint16)[None], [0, length])
 

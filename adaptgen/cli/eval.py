@@ -102,9 +102,9 @@ def eval_(
         for name in names:
             _say_what_was_trained_on(name, files, domain)
     # Models that read the same tokens share them.
-    tokenizers = {model.tokenizer.fingerprint: model.tokenizer for model in models}
+    tokenizers = {_key(model.tokenizer): model.tokenizer for model in models}
     by_tokenizer = {key: _read(files, domain, tokenizer, limit=limit) for key, tokenizer in tokenizers.items()}
-    read = [by_tokenizer[model.tokenizer.fingerprint] for model in models]
+    read = [by_tokenizer[_key(model.tokenizer)] for model in models]
     skipped = read[0][1]
     counts = []
     for name, model, (documents, _) in zip(names, models, read, strict=True):
@@ -213,6 +213,11 @@ def _say_what_was_trained_on(name: str, files: list[Path], domain: Domain) -> No
     if count:
         message = f"{name} was trained on {count:,} of these {len(files):,} files, which it knows better than new ones."
         say(message, style="yellow", stderr=True)
+
+
+def _key(tokenizer: Tokenizer) -> tuple[str, int, tuple[int, ...]]:
+    """What tokenizers have alike that give the same tokens, the one that begins a document included."""
+    return tokenizer.fingerprint, tokenizer.begin, tokenizer.vocab_sizes
 
 
 def _read(

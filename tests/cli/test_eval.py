@@ -18,9 +18,13 @@ from adaptgen.model import Transformer
 Run = Callable[..., tuple[int, str, str]]
 
 
-def random_checkpoint(folder: Path, *, seed: int, options: dict[str, str] | None = None) -> Path:
+def random_checkpoint(
+    folder: Path, *, seed: int, options: dict[str, object] | None = None, learn: Path | None = None
+) -> Path:
     domain = get("text")
     tokenizer = domain.tokenizer_type.from_options(options or {})
+    if learn is not None:
+        tokenizer.fit([learn])
     folder.mkdir()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -72,6 +76,26 @@ def test_figures_are_those_of_the_model(adaptgen_here: Run, tmp_path: Path, text
         assert bits["low"] <= bits["value"] <= bits["high"]
     difference = found["models"][1]["difference_to_first"]
     assert difference["value"] == pytest.approx((nats[1] - nats[0]) / num_bytes / math.log(2), abs=1e-5)
+
+
+def test_models_that_begin_documents_otherwise_are_each_read_for(
+    adaptgen_here: Run, tmp_path: Path, texts: Path
+) -> None:
+    """Of a text with few merges, vocabularies of two sizes hold the same ones."""
+    merges = tmp_path / "merges.txt"
+    merges.write_text("abcd " * 40)
+    models = [
+        random_checkpoint(tmp_path / f"of{size}", seed=1, options={"kind": "bpe", "vocab_size": size}, learn=merges)
+        for size in (320, 300)
+    ]
+    for order in (models, models[::-1]):
+        names = [argument for model in order for argument in ("--checkpoint", model)]
+        code, out, err = adaptgen_here("eval", *names, "--data", texts / "one.txt", "--json")
+        assert code == 0, err
+        nats = {row["checkpoint"]: row["nats_per_token"]["value"] for row in json.loads(out)["models"]}
+        alone = ("eval", "--checkpoint", models[0], "--data", texts / "one.txt", "--json")
+        expected = json.loads(adaptgen_here(*alone)[1])["models"][0]["nats_per_token"]["value"]
+        assert nats[str(models[0])] == pytest.approx(expected)
 
 
 def test_the_table_names_every_model_and_the_file_holds_the_figures(
