@@ -183,6 +183,19 @@ def test_a_file_that_two_archives_hold_is_refused(server: FileServer) -> None:
     assert "hold LibriSpeech/dev-clean/84/121123/84-121123-0000.flac twice. It is not what the recipe" in message
 
 
+@pytest.mark.parametrize("rule", ["files", "table"])
+def test_a_file_in_two_splits_is_refused(server: FileServer, rule: str) -> None:
+    globs = {"train": "**/*.raw", "validation": "**/wiki.valid.raw", "test": "**/wiki.test.raw"}
+    if rule == "files":
+        config, name = published("wikitext103", server, WIKI, splits={"files": globs}), "wikitext-103-raw/wiki.valid.raw"
+    else:
+        row = b"Bach,validation,2004,./2004/one.midi,2\n"
+        config = published("maestro", server, MAESTRO | {"maestro-v3.0.0/maestro-v3.0.0.csv": TABLE + row})
+        name = "2004/one.midi"
+    expected = f"{name} from {config.archives[0].name} is in two splits, train and validation. Mend data.download"
+    assert expected in error_of(config)
+
+
 def test_the_second_run_touches_no_network(server: FileServer, cache: Path) -> None:
     config = text8(server)
     messages: list[str] = []
