@@ -7,12 +7,22 @@ it; a mistake names the key, the value and the nearest valid key. This module im
 from __future__ import annotations
 
 import difflib
+import posixpath
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from adaptgen.errors import RecipeError
 
@@ -146,10 +156,22 @@ class ArchiveConfig(Settings):
         return self.url.rpartition("/")[2]
 
 
+def _checked_glob(pattern: str) -> str:
+    parts = PurePosixPath(pattern).parts
+    if not parts or ".." in parts or PurePosixPath(pattern).is_absolute() or PureWindowsPath(pattern).anchor:
+        raise ValueError("a glob names files below the unpacked folder, such as **/*.txt")
+    if any("**" in part and part != "**" for part in parts):
+        raise ValueError("in a glob, ** stands for folders alone, as in **/*.txt")
+    return pattern
+
+
+Glob = Annotated[str, AfterValidator(_checked_glob)]
+
+
 class CutConfig(Settings):
     """One file cut in three, in this order, with nothing left over."""
 
-    file: str
+    file: Glob
     """A glob that one unpacked file matches."""
     train_bytes: int = Field(ge=1)
     validation_bytes: int = Field(ge=1)
@@ -159,15 +181,15 @@ class CutConfig(Settings):
 class FilesConfig(Settings):
     """Each split is the files that match its glob."""
 
-    train: str
-    validation: str
-    test: str
+    train: Glob
+    validation: Glob
+    test: Glob
 
 
 class TableConfig(Settings):
     """A CSV file says of each file, by its path from there, in which of train, validation and test it is."""
 
-    file: str
+    file: Glob
     """A glob that one unpacked file matches."""
     path_column: str
     split_column: str
@@ -224,6 +246,10 @@ class DataConfig(Settings):
             raise ValueError("give a folder, or a download")
         if not self.sources:
             raise ValueError("sources is empty; without it, all files of the folder are taken")
+        paths = [posixpath.normpath(source.path) for source in self.sources]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise ValueError(f"sources has {path!r} twice; give it once, with the weights of both together")
         return self
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from adaptgen import domains
-from adaptgen.config import Recipe, load_recipe
+from adaptgen.config import Recipe, SplitsConfig, load_recipe
 from adaptgen.errors import InputFileError, RecipeError
 from adaptgen.shipped import find_recipe, find_shipped, recipe_names, shipped_folder
 from adaptgen.training.corpus import find_data_folder
@@ -105,6 +106,7 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("training.max_steps=yes", "training.max_steps is True: input should not be yes, no, on, off, true or false"),
         ("model.shortcut.map_dim=16", "model.shortcut: map_dim 16 is a width of feature_map mlp; with linear it must"),
         ("model={num_layers: 2, num_layers: 3}", "num_layers: 3}': 'num_layers' is given twice. Give it once."),
+        ("data.sources=[{path: a}, {path: ./a/}]", "data: sources has 'a' twice; give it once, with the weights"),
         ("data.sources.5.weight=2", "data.sources is a list of 1 and has no item '5'. Use an index from 0."),
     ],
 )
@@ -132,6 +134,20 @@ def test_values_of_the_first_layer_need_a_layer_to_go_to(num_layers: int, place:
     assert "depth_mixing value_residual needs a second layer with self-attention" in error_of(
         find_recipe("music"), *overrides
     )
+
+
+@pytest.mark.parametrize("glob", ["", ".", "/etc/*", "../*.txt", "a/../b", "C:/x", "**.txt", "a/b**/c"])
+@pytest.mark.parametrize("rule", ["cut.file", "files.train", "files.validation", "files.test", "table.file"])
+def test_a_glob_that_no_folder_takes_is_refused(glob: str, rule: str) -> None:
+    rules = {
+        "cut": {"file": "*", "train_bytes": 1, "validation_bytes": 1, "test_bytes": 1},
+        "files": {"train": "*", "validation": "*", "test": "*"},
+        "table": {"file": "*", "path_column": "a", "split_column": "b"},
+    }
+    name, _, key = rule.partition(".")
+    SplitsConfig.model_validate({name: rules[name] | {key: "**/a*/[bc]?.txt"}})
+    with pytest.raises(ValidationError, match=r"a glob"):
+        SplitsConfig.model_validate({name: rules[name] | {key: glob}})
 
 
 def test_overrides_are_yaml(tmp_path: Path) -> None:

@@ -187,7 +187,8 @@ def test_a_file_that_two_archives_hold_is_refused(server: FileServer) -> None:
 def test_a_file_in_two_splits_is_refused(server: FileServer, rule: str) -> None:
     globs = {"train": "**/*.raw", "validation": "**/wiki.valid.raw", "test": "**/wiki.test.raw"}
     if rule == "files":
-        config, name = published("wikitext103", server, WIKI, splits={"files": globs}), "wikitext-103-raw/wiki.valid.raw"
+        config = published("wikitext103", server, WIKI, splits={"files": globs})
+        name = "wikitext-103-raw/wiki.valid.raw"
     else:
         row = b"Bach,validation,2004,./2004/one.midi,2\n"
         config = published("maestro", server, MAESTRO | {"maestro-v3.0.0/maestro-v3.0.0.csv": TABLE + row})
@@ -505,6 +506,7 @@ def flac_of(path: Path) -> bytes:
         ),
         (("train", "benchmarks/text8", "--set=data.download.archives.0.sha256=abc"), 2, "archives.0.sha256 is 'abc'"),
         (("train", "benchmarks/text8", "--set=data.download.splits.cut=null"), 2, "give one of cut, files and table"),
+        (("train", "benchmarks/text8", "--set=data.download.splits.cut.file=x**8"), 2, "is 'x**8': in a glob, ** stan"),
         (("train", "benchmarks/text8", "--set=data.download=null"), 2, "data: give a folder, or a download"),
     ],
 )
