@@ -329,11 +329,27 @@ class _YamlLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        # What only says that it is a mapping is refused below.
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        for key in (key for key, _ in pairs if isinstance(key, yaml.ScalarNode)):
             if key.value in keys:
                 raise _RepeatedKeyError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(text: str) -> Any:
+    """What a text in YAML says.
+
+    Raises:
+        yaml.YAMLError: it is none, or a value is not what its tag or its looks say, such as a date without a day.
+    """
+    try:
+        return yaml.load(text, _YamlLoader)
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from None
+    except (ValueError, LookupError, AttributeError) as error:
+        raise yaml.MarkedYAMLError(problem=str(error)) from None
 
 
 def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -350,16 +366,15 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: the file cannot be read, is not YAML, or has a wrong key or value; names all three.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _YamlLoader)
+        content = _read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "See `adaptgen recipes ls`") from None
     except UnicodeDecodeError:
         raise RecipeError(f"{path} is not a text file", "A recipe is a YAML file in UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:
-        # The second is of what looks like a date and is none.
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or (str(error) if isinstance(error, ValueError) else "syntax error")
+        reason = getattr(error, "problem", None) or "syntax error"
         raise RecipeError(f"{path} is not valid YAML{place}: {reason}", "Mend that line") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no settings", "A recipe is a YAML mapping; see `adaptgen recipes cat music`")
@@ -376,10 +391,10 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not separator or not key_path:
         raise RecipeError(f"--set {override!r} has no '='", "Write --set training.max_steps=500")
     try:
-        value = yaml.load(text, _YamlLoader)
+        value = _read_yaml(text)
     except _RepeatedKeyError as error:
         raise RecipeError(f"--set {override!r}: {error.problem}", "Give it once") from None
-    except (yaml.YAMLError, ValueError):
+    except yaml.YAMLError:
         raise RecipeError(f"--set {override!r}: the value is not valid YAML", "Quote it") from None
     keys = key_path.split(".")
     node: Any = content
