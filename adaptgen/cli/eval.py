@@ -117,6 +117,9 @@ def eval_(
                 f"{name} does not read the same {model.tokenizer.unit_name}s in these files as {names[0]}",
                 "Compare models whose tokenizers keep the same of a file",
             )
+    unit = models[0].tokenizer.unit_name
+    if not sum(counts[0]):
+        raise InputFileError(f"{folder} has no {unit}s to measure", "Give another with --data")
     rows, scores = [], []
     with progress_bar(stderr=True) as progress:
         for name, model, (documents, _) in zip(names, models, read, strict=True):
@@ -133,7 +136,6 @@ def eval_(
             )
             paired = scores[0] if model is not models[0] and _predict_the_same(model, models[0]) else None
             rows.append(_figures(name, model, scores[-1], paired, seed=seed))
-    unit = models[0].tokenizer.unit_name
     result = {
         "data": str(folder),
         "domain": domain.name,

@@ -186,6 +186,15 @@ def test_what_cannot_be_measured_is_said(
     assert "Traceback" not in err
 
 
+def test_files_without_units_are_said(
+    adaptgen_here: Run, tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    monkeypatch.setattr(get("text").tokenizer_type, "count_units", lambda tokenizer, tokens: 0)
+    code, _, err = adaptgen_here("eval", "--checkpoint", checkpoint, "--data", texts)
+    assert (code, "texts has no bytes to measure. Give another with --data." in err) == (1, True), err
+
+
 def test_shipped_twins_show_what_the_shortcut_does_without_any_data(adaptgen_here: Run) -> None:
     code, out, _ = adaptgen_here("eval", "--dataset", "music", "--limit", "3", "--json")
     assert code == 0
