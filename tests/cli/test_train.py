@@ -193,6 +193,17 @@ def test_says_what_a_recipe_asks_for_in_vain(adaptgen_here: Adaptgen, tiny_recip
     assert "The learning rate never gets to 0.01: training.warmup_steps is 9 and training.max_steps 2" in out
 
 
+def test_says_that_a_folder_with_splits_lacks_what_is_held_out(
+    adaptgen_here: Adaptgen, tiny_recipe: Path, songs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "splits").mkdir()
+    songs.rename(tmp_path / "splits" / "train")
+    code, out, err = adaptgen_here("train", tiny_recipe, "--data", "splits", *TWO_STEPS)
+    assert code == 0, err
+    out = " ".join(out.split())
+    assert "splits has a folder train and none named validation with files that can be used, so the newest" in out
+
+
 def one_error(result: tuple[int, str, str]) -> str:
     """The sentence of a refusal: on one line, without a traceback."""
     code, _, err = result
