@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from stand_ins import FileServer, archive_of, zip_of
 
+from adaptgen import datasets
 from adaptgen.config import DownloadConfig, load_recipe
 from adaptgen.datasets import find_dataset
 from adaptgen.errors import AdaptgenError, DownloadError
@@ -253,6 +254,15 @@ def test_a_copy_of_the_contents_is_split_alike(server: FileServer, tmp_path: Pat
     (source / "maestro-v3.0.0/2004/one.midi").write_bytes(b"changed")
     changed = find_dataset(config, name="maestro", source=source / below)
     assert files_of(changed)["train/2004/one.midi"] == b"changed"
+
+
+def test_a_copy_of_the_contents_is_brought_once(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, source = published("maestro", server, MAESTRO), unpacked(MAESTRO, tmp_path / "source")
+    first = find_dataset(config, name="maestro", source=source)
+    monkeypatch.setattr(datasets, "write_parts", lambda *args, **options: pytest.fail("it is there already"))
+    assert find_dataset(config, name="maestro", source=source) == first
 
 
 def test_a_copy_is_checked_and_left_alone(server: FileServer, tmp_path: Path) -> None:
