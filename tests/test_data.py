@@ -305,6 +305,15 @@ def test_tokenizers_that_begin_documents_otherwise_share_no_shards(tmp_path: Pat
     assert begins == [319, 299]
 
 
+@pytest.mark.parametrize("token", [-1, 2**16, 10**6])
+def test_a_token_outside_the_vocabulary_is_said(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, token: int
+) -> None:
+    monkeypatch.setattr(type(MUSIC), "read_documents", lambda *args, **options: [np.array([[0, token]])])
+    with pytest.raises(InputFileError, match="a token is outside the vocabulary"):
+        prepare_all(folder)
+
+
 def shard(first: int, length: int) -> Shard:
     return Shard(np.arange(first, first + length, dtype=np.uint16)[None], [0, length])
 
