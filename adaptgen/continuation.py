@@ -19,7 +19,7 @@ MAX_VARIATIONS = 64
 
 
 def continue_file(
-    path: Path,
+    path: str | Path,
     checkpoint: Checkpoint,
     request: ContinuationRequest,
     sampling: Sampling,
@@ -54,7 +54,7 @@ def continue_file(
     if seed < 0:
         raise UsageError(f"--seed is {seed}", "Give a whole number from 0 up")
     window = checkpoint.model.config.attention_window
-    prompt = checkpoint.domain.read_prompt(path, checkpoint.tokenizer, request, window=window)
+    prompt = checkpoint.domain.read_prompt(Path(path), checkpoint.tokenizer, request, window=window)
     grammars = [prompt.new_grammar() for _ in range(variations)]
 
     def on_frame() -> None:
