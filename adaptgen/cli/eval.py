@@ -181,7 +181,8 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
 
     if data is None:
         found = find_shipped(domain.held_out)
-        assert found is not None, f"{domain.held_out} is shipped"
+        if found is None:
+            raise InputFileError(f"no held-out {domain.name} files come with adaptgen", "Give your own with --data")
         data = found
     if data.is_file():
         return data, [data]

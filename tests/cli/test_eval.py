@@ -195,6 +195,15 @@ def test_files_without_units_are_said(
     assert (code, "texts has no bytes to measure. Give another with --data." in err) == (1, True), err
 
 
+def test_held_out_files_that_do_not_come_with_adaptgen_are_said(
+    adaptgen_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    monkeypatch.setattr(type(get("text")), "held_out", "examples/nowhere")
+    code, _, err = adaptgen_here("eval", "--dataset", "text", "--checkpoint", checkpoint)
+    assert (code, "no held-out text files come with adaptgen. Give your own with --data." in err) == (1, True), err
+
+
 def test_shipped_twins_show_what_the_shortcut_does_without_any_data(adaptgen_here: Run) -> None:
     code, out, _ = adaptgen_here("eval", "--dataset", "music", "--limit", "3", "--json")
     assert code == 0
