@@ -103,8 +103,6 @@ class Session:
         keep_freed_memory()
         with _within_means(self.recipe):
             checkpoint = new_checkpoint(self.recipe)
-        if self.recipe.init_from is None:
-            fit_tokenizer(self.recipe, checkpoint.domain, checkpoint.tokenizer)
         self.corpus = read_corpus(self.recipe, checkpoint.domain, checkpoint.tokenizer, on_progress=on_progress)
         return checkpoint
 
@@ -171,16 +169,19 @@ class Session:
 
 
 def new_checkpoint(recipe: Recipe) -> Checkpoint:
-    """An untrained model, or the one that the recipe starts from.
+    """An untrained model with a tokenizer that has learned from the recipe's files, or what the recipe starts from.
 
     Raises:
+        InputFileError: there is too little memory for the files to learn from.
         RecipeError: domain or tokenizer options are not right, or differ from those of `init_from`.
         CheckpointError: `init_from` cannot be loaded or is of another domain.
     """
     domain = domains.get(recipe.domain)
-    torch.manual_seed(recipe.training.seed)
     if recipe.init_from is None:
         tokenizer = domain.tokenizer_type.from_options(recipe.tokenizer)
+        # Before the model: how many tokens there are may be among what is learned.
+        fit_tokenizer(recipe, domain, tokenizer)
+        torch.manual_seed(recipe.training.seed)
         return Checkpoint(
             domain, tokenizer, Transformer(recipe.model, tokenizer.vocab_sizes, dropout=recipe.training.dropout)
         )
