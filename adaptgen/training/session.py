@@ -14,7 +14,7 @@ from adaptgen import __version__, domains
 from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, read_metrics
 from adaptgen.checkpoint import shipped as shipped_checkpoints
 from adaptgen.config import Recipe
-from adaptgen.errors import OutputFileError, RecipeError, is_of_full_memory
+from adaptgen.errors import CheckpointError, OutputFileError, RecipeError, is_of_full_memory
 from adaptgen.model import Transformer
 from adaptgen.training import run_folder
 from adaptgen.training.card import model_card
@@ -185,7 +185,12 @@ def new_checkpoint(recipe: Recipe) -> Checkpoint:
         return Checkpoint(
             domain, tokenizer, Transformer(recipe.model, tokenizer.vocab_sizes, dropout=recipe.training.dropout)
         )
-    start = load_checkpoint(recipe.init_from, domain=domain)
+    start = load_checkpoint(recipe.init_from)
+    if start.domain is not domain:
+        raise CheckpointError(
+            f"init_from {recipe.init_from} is for {start.domain.name}, not for {domain.name}",
+            "Give another with --set init_from=NAME",
+        )
     options = start.tokenizer.to_options()
     for key, value in recipe.tokenizer.items():
         if options.get(key) != value:
