@@ -69,23 +69,26 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
 
 
-def find_checkpoint(name: str) -> Path:
-    """The folder of a checkpoint, given as a path or as a shipped name.
+def find_checkpoint(name: str | Path) -> Path:
+    """The folder of a checkpoint, given as a shipped name or as a path.
+
+    A shipped name goes before a folder of that name, which `./name` means, or a `Path`: what a command takes unless
+    told otherwise must not depend on where it is started.
 
     Raises:
         CheckpointError: there is none of either.
     """
-    path = user_path(name)
+    if isinstance(name, str) and name in shipped():
+        return shipped_folder("checkpoints") / name
+    path = user_path(str(name))
     if (path / CONFIG).is_file():
         return path
-    if name in shipped():
-        return shipped_folder("checkpoints") / name
     if path.exists():
         best = path / "best"
         remedy = f"Give {best}" if (best / CONFIG).is_file() else "Give a checkpoint's folder"
         raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", remedy)
     known = ", ".join(shipped()) or "none"
-    raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
+    raise CheckpointError(f"there is no checkpoint {str(name)!r}", f"Give a folder or one that is shipped: {known}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -119,12 +122,12 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def load_tokenizer(name: str, *, domain: Domain | None = None) -> Tokenizer:
+def load_tokenizer(name: str | Path, *, domain: Domain | None = None) -> Tokenizer:
     """The tokenizer of a checkpoint, without its weights; arguments and errors as of `load_checkpoint`."""
     return _load_parts(name, domain).tokenizer
 
 
-def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
+def load_checkpoint(name: str | Path, *, domain: Domain | None = None) -> Checkpoint:
     """Load a checkpoint for use on the CPU in float32.
 
     Args:
@@ -157,7 +160,7 @@ class _Parts(NamedTuple):
     sampling: Sampling
 
 
-def _load_parts(name: str, domain: Domain | None) -> _Parts:
+def _load_parts(name: str | Path, domain: Domain | None) -> _Parts:
     folder = find_checkpoint(name)
     config = read_config(folder)
     try:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from test_inspect import random_checkpoint
 
+from adaptgen.checkpoint import find_checkpoint
+from adaptgen.shipped import shipped_folder
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -36,3 +39,10 @@ def test_of_a_run_the_best_checkpoint_is_proposed(adaptgen_here: Run, tmp_path: 
     for arguments in (("checkpoints", "show", "runs"), ("eval", "--checkpoint", "runs", "--data", ".")):
         code, _, err = adaptgen_here(*arguments)
         assert (code, "runs is not a checkpoint: it has no config.json. Give runs/best." in err) == (1, True), err
+
+
+def test_a_folder_does_not_take_the_place_of_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random_checkpoint(tmp_path / "text", domain_name="text", shortcut=None)
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint("text") == shipped_folder("checkpoints") / "text"
+    assert find_checkpoint("./text").resolve() == find_checkpoint(Path("text")).resolve() == tmp_path / "text"
