@@ -12,6 +12,7 @@ Nothing is ever unpickled. Names and shapes of all weights are checked before th
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,8 +37,11 @@ __all__ = [
     "FORMAT_VERSION",
     "Checkpoint",
     "find_checkpoint",
+    "licence_of",
     "load_checkpoint",
     "load_tokenizer",
+    "name_of",
+    "read_card",
     "replace_folder",
     "restore_folder",
     "save_checkpoint",
@@ -45,7 +49,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
+WEIGHTS, CONFIG, METRICS, CARD = "model.safetensors", "config.json", "metrics.json", "README.md"
 RECIPE = "recipe.yaml"
 """What lies beside the checkpoints of a run."""
 
@@ -122,6 +126,25 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def read_card(folder: Path) -> str:
+    """The text of a checkpoint's card; empty if it has none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    path = folder / CARD
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is damaged: {error}", "Get the checkpoint again") from None
+
+
+def licence_of(card: str) -> str | None:
+    """What a card says of its licence, in its text or in what is there for machines."""
+    found = re.search(r"^\W*licen[cs]e\W*:\W*(.+?)[\s.*_]*$", card, re.MULTILINE | re.IGNORECASE)
+    return found and found.group(1)
+
+
 def load_tokenizer(name: str | Path, *, domain: Domain | None = None) -> Tokenizer:
     """The tokenizer of a checkpoint, without its weights; arguments and errors as of `load_checkpoint`."""
     return _load_parts(name, domain).tokenizer
@@ -141,10 +164,10 @@ def load_checkpoint(name: str | Path, *, domain: Domain | None = None) -> Checkp
     model = Transformer(parts.model_config, parts.tokenizer.vocab_sizes)
     load_weights(model, parts.folder / WEIGHTS)
     metrics = read_metrics(parts.folder)
-    return Checkpoint(parts.domain, parts.tokenizer, model.eval(), metrics, parts.sampling, name=_name_of(parts.folder))
+    return Checkpoint(parts.domain, parts.tokenizer, model.eval(), metrics, parts.sampling, name=name_of(parts.folder))
 
 
-def _name_of(folder: Path) -> str:
+def name_of(folder: Path) -> str:
     """The name of a checkpoint's folder, or of the run's where it is one of a run."""
     parent = folder.resolve().parent
     return parent.name if (parent / RECIPE).is_file() else folder.name
@@ -292,5 +315,5 @@ def save_checkpoint(
     # safetensors gives its files to their owner alone; a checkpoint is as public as its folder.
     (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
     (folder / METRICS).write_text(json.dumps(checkpoint.metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
     checkpoint.tokenizer.save(folder)

@@ -61,7 +61,7 @@ class Session:
         ranks: Ranks | None = None,
     ) -> None:
         ranks = ranks or Ranks(choose_device(recipe.training.device))
-        self.folder, self.changes = folder, []
+        self.folder, self.changes, self._all_changes = folder, [], []
         self.log: RunLog | None = None
         is_new = not folder.is_dir()
         with ExitStack() as holding:
@@ -109,14 +109,20 @@ class Session:
     def _open(self, *, resume: bool, corpus_fingerprint: str) -> None:
         """Say in the folder what the run is, and open its log."""
         with _writing(self.folder, remedy="Give another folder with -o"):
-            if not resume:
+            if resume:
+                self._all_changes = run_folder.earlier_changes(self.folder)
+            else:
                 run_folder.clear(self.folder)
+            self._all_changes += [
+                {"step": self.trainer.step, "key": key, "old": old, "new": new} for key, old, new in self.changes
+            ]
             about = {
                 "adaptgen": __version__,
                 "corpus_fingerprint": corpus_fingerprint,
                 "num_files": self.corpus.num_files,
                 "num_skipped": len(self.corpus.skipped),
                 "num_parameters": self.trainer.model.num_parameters,
+                "changes": self._all_changes,
             }
             run_folder.write_about(self.folder, self.recipe, about, self.corpus.skipped)
             self.log = RunLog(self.folder, step=self.trainer.step)
@@ -153,6 +159,7 @@ class Session:
                 tokens_seen=self.trainer.tokens_seen,
                 training_seconds=self.log.training_seconds,
                 validation=validation,
+                changes=self._all_changes,
             )
             on_validation(step, validation)
 
