@@ -339,6 +339,11 @@ def test_sources_are_drawn_by_weight() -> None:
     assert from_first == pytest.approx(0.75, abs=0.05)
 
 
+def test_the_first_and_the_last_stretch_are_drawn_too() -> None:
+    sampler = BatchSampler([shard(0, 18)], [1], batch_size=64, seq_len=16, seed=0)
+    assert set(sampler.batch(0)[:, 0, 0].tolist()) == {0, 1}
+
+
 def test_a_short_source_is_repeated() -> None:
     batch = BatchSampler([shard(7, 3)], [1], batch_size=1, seq_len=6, seed=0).batch(0)
     assert batch.tolist() == [[[7, 8, 9, 7, 8, 9, 7]]]
