@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 
 from adaptgen import domains
 from adaptgen.checkpoint_files import (
+    CARD,
     CONFIG,
     FORMAT_VERSION,
     METRICS,
@@ -48,6 +49,7 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_tokenizer",
+    "name_of",
     "read_config",
     "read_metrics",
     "replace_folder",
@@ -78,12 +80,12 @@ class Checkpoint:
     name: str = ""
 
 
-def load_tokenizer(name: str, *, domain: Domain | None = None) -> Tokenizer:
+def load_tokenizer(name: str | Path, *, domain: Domain | None = None) -> Tokenizer:
     """The tokenizer of a checkpoint, without its weights; arguments and errors as of `load_checkpoint`."""
     return _load_parts(name, domain).tokenizer
 
 
-def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
+def load_checkpoint(name: str | Path, *, domain: Domain | None = None) -> Checkpoint:
     """Load a checkpoint for use on the CPU in float32.
 
     Args:
@@ -103,11 +105,11 @@ def load_checkpoint(name: str, *, domain: Domain | None = None) -> Checkpoint:
         metrics=read_metrics(parts.folder),
         sampling=parts.sampling,
         recall=parts.recall,
-        name=_name_of(parts.folder),
+        name=name_of(parts.folder),
     )
 
 
-def _name_of(folder: Path) -> str:
+def name_of(folder: Path) -> str:
     """The name of a checkpoint's folder, or of the run's where it is one of a run."""
     parent = folder.resolve().parent
     return parent.name if (parent / RECIPE).is_file() else folder.name
@@ -124,7 +126,7 @@ class _Parts(NamedTuple):
     recall: Recall | None
 
 
-def _load_parts(name: str, domain: Domain | None) -> _Parts:
+def _load_parts(name: str | Path, domain: Domain | None) -> _Parts:
     folder = find_checkpoint(name)
     config = read_config(folder)
     try:
@@ -269,5 +271,5 @@ def save_checkpoint(
     # safetensors gives its files to their owner alone; a checkpoint is as public as its folder.
     (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)
     (folder / METRICS).write_text(json.dumps(checkpoint.metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
     checkpoint.tokenizer.save(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,21 @@ from adaptgen.paths import user_path
 from adaptgen.shipped import shipped_folder
 
 __all__ = [
+    "CARD",
     "CONFIG",
     "FORMAT_VERSION",
     "METRICS",
     "WEIGHTS",
     "find_checkpoint",
+    "licence_of",
+    "read_card",
     "read_config",
     "read_metrics",
     "shipped",
 ]
 
 FORMAT_VERSION = 1
-WEIGHTS, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.json"
+WEIGHTS, CONFIG, METRICS, CARD = "model.safetensors", "config.json", "metrics.json", "README.md"
 
 
 def shipped() -> list[str]:
@@ -31,23 +35,26 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
 
 
-def find_checkpoint(name: str) -> Path:
-    """The folder of a checkpoint, given as a path or as a shipped name.
+def find_checkpoint(name: str | Path) -> Path:
+    """The folder of a checkpoint, given as a shipped name or as a path.
+
+    A shipped name goes before a folder of that name, which `./name` means, or a `Path`: what a command takes unless
+    told otherwise must not depend on where it is started.
 
     Raises:
         CheckpointError: there is none of either.
     """
-    path = user_path(name)
+    if isinstance(name, str) and name in shipped():
+        return shipped_folder("checkpoints") / name
+    path = user_path(str(name))
     if (path / CONFIG).is_file():
         return path
-    if name in shipped():
-        return shipped_folder("checkpoints") / name
     if path.exists():
         best = path / "best"
         remedy = f"Give {best}" if (best / CONFIG).is_file() else "Give a checkpoint's folder"
         raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", remedy)
     known = ", ".join(shipped()) or "none"
-    raise CheckpointError(f"there is no checkpoint {name!r}", f"Give a folder or one that is shipped: {known}")
+    raise CheckpointError(f"there is no checkpoint {str(name)!r}", f"Give a folder or one that is shipped: {known}")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -79,6 +86,25 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     if not isinstance(metrics, dict):
         raise CheckpointError(f"{path} is damaged: it is no JSON object", "Get the checkpoint again")
     return metrics
+
+
+def read_card(folder: Path) -> str:
+    """The text of a checkpoint's card; empty if it has none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    path = folder / CARD
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} is damaged: {error}", "Get the checkpoint again") from None
+
+
+def licence_of(card: str) -> str | None:
+    """What a card says of its licence, in its text or in what is there for machines."""
+    found = re.search(r"^\W*licen[cs]e\W*:\W*(.+?)[\s.*_]*$", card, re.MULTILINE | re.IGNORECASE)
+    return found and found.group(1)
 
 
 def _read_json(path: Path) -> Any:

@@ -7,12 +7,22 @@ it; a mistake names the key, the value and the nearest valid key. This module im
 from __future__ import annotations
 
 import difflib
+import posixpath
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from adaptgen.errors import RecipeError
 
@@ -146,10 +156,22 @@ class ArchiveConfig(Settings):
         return self.url.rpartition("/")[2]
 
 
+def _checked_glob(pattern: str) -> str:
+    parts = PurePosixPath(pattern).parts
+    if not parts or ".." in parts or PurePosixPath(pattern).is_absolute() or PureWindowsPath(pattern).anchor:
+        raise ValueError("a glob names files below the unpacked folder, such as **/*.txt")
+    if any("**" in part and part != "**" for part in parts):
+        raise ValueError("in a glob, ** stands for folders alone, as in **/*.txt")
+    return pattern
+
+
+Glob = Annotated[str, AfterValidator(_checked_glob)]
+
+
 class CutConfig(Settings):
     """One file cut in three, in this order, with nothing left over."""
 
-    file: str
+    file: Glob
     """A glob that one unpacked file matches."""
     train_bytes: int = Field(ge=1)
     validation_bytes: int = Field(ge=1)
@@ -159,15 +181,15 @@ class CutConfig(Settings):
 class FilesConfig(Settings):
     """Each split is the files that match its glob."""
 
-    train: str
-    validation: str
-    test: str
+    train: Glob
+    validation: Glob
+    test: Glob
 
 
 class TableConfig(Settings):
     """A CSV file says of each file, by its path from there, in which of train, validation and test it is."""
 
-    file: str
+    file: Glob
     """A glob that one unpacked file matches."""
     path_column: str
     split_column: str
@@ -224,6 +246,10 @@ class DataConfig(Settings):
             raise ValueError("give a folder, or a download")
         if not self.sources:
             raise ValueError("sources is empty; without it, all files of the folder are taken")
+        paths = [posixpath.normpath(source.path) for source in self.sources]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise ValueError(f"sources has {path!r} twice; give it once, with the weights of both together")
         return self
 
 
@@ -303,11 +329,27 @@ class _YamlLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        # What only says that it is a mapping is refused below.
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        for key in (key for key, _ in pairs if isinstance(key, yaml.ScalarNode)):
             if key.value in keys:
                 raise _RepeatedKeyError(problem=f"{key.value!r} is given twice", problem_mark=key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep=deep)
+
+
+def _read_yaml(text: str | bytes) -> Any:
+    """What a text in YAML says.
+
+    Raises:
+        yaml.YAMLError: it is none, or a value is not what its tag or its looks say, such as a date without a day.
+    """
+    try:
+        return yaml.load(text, _YamlLoader)
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from None
+    except (ValueError, LookupError, AttributeError) as error:
+        raise yaml.MarkedYAMLError(problem=str(error)) from None
 
 
 def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
@@ -325,16 +367,15 @@ def load_recipe(path: Path, *, overrides: Sequence[str] = ()) -> Recipe:
     """
     try:
         # Bytes, since PyYAML knows UTF-16 by its mark, which is what PowerShell's `>` writes.
-        content = yaml.load(path.read_bytes(), _YamlLoader)
+        content = _read_yaml(path.read_bytes())
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror}", "See `adaptgen recipes ls`") from None
     except yaml.reader.ReaderError:
         raise RecipeError(f"{path} is not a text file", "A recipe is a YAML file in UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:
-        # The second is of what looks like a date and is none.
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" in line {mark.line + 1}" if mark is not None else ""
-        reason = getattr(error, "problem", None) or (str(error) if isinstance(error, ValueError) else "syntax error")
+        reason = getattr(error, "problem", None) or "syntax error"
         raise RecipeError(f"{path} is not valid YAML{place}: {reason}", "Mend that line") from None
     if not isinstance(content, dict):
         raise RecipeError(f"{path} holds no settings", "A recipe is a YAML mapping; see `adaptgen recipes cat music`")
@@ -351,10 +392,10 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not separator or not key_path:
         raise RecipeError(f"--set {override!r} has no '='", "Write --set training.max_steps=500")
     try:
-        value = yaml.load(text, _YamlLoader)
+        value = _read_yaml(text)
     except _RepeatedKeyError as error:
         raise RecipeError(f"--set {override!r}: {error.problem}", "Give it once") from None
-    except (yaml.YAMLError, ValueError):
+    except yaml.YAMLError:
         raise RecipeError(f"--set {override!r}: the value is not valid YAML", "Quote it") from None
     keys = key_path.split(".")
     node: Any = content

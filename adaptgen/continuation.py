@@ -18,7 +18,7 @@ __all__ = ["continue_file"]
 
 
 def continue_file(
-    path: Path,
+    path: str | Path,
     checkpoint: Checkpoint,
     request: ContinuationRequest,
     sampling: Sampling,
@@ -57,7 +57,7 @@ def continue_file(
     window = checkpoint.model.config.attention_window
     if recall is not None:
         window = max(window, recall.frames)
-    prompt = checkpoint.domain.read_prompt(path, checkpoint.tokenizer, request, window=window)
+    prompt = checkpoint.domain.read_prompt(Path(path), checkpoint.tokenizer, request, window=window)
     grammars = [prompt.new_grammar() for _ in range(variations)]
 
     def on_frame() -> None:

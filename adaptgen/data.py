@@ -36,6 +36,7 @@ __all__ = [
     "Skipped",
     "cache_folder",
     "find_files",
+    "has_split_folders",
     "prepare",
     "split_files",
 ]
@@ -124,7 +125,7 @@ def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> di
     are dealt out by their hash: names do not matter, and copies of a file fall on the same side. Other files in the
     folder can move it.
     """
-    if (folder / "train").is_dir():
+    if has_split_folders(folder):
         return {split: _hashed(find_files(folder / split, suffixes)) for split in SPLITS}
     found = find_files(folder, suffixes)
     here = [path for path in found if path.parent == folder]
@@ -140,6 +141,11 @@ def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> di
         side.update(dict.fromkeys(digests[taken : taken + count], split))
         taken += count
     return {split: [item for item in files if side.get(item[1], "train") == split] for split in SPLITS}
+
+
+def has_split_folders(folder: Path) -> bool:
+    """Whether a folder says itself what is in which split."""
+    return (folder / "train").is_dir()
 
 
 def _hashed(files: list[Path]) -> list[tuple[Path, str]]:
@@ -194,7 +200,9 @@ def prepare(
     # Names count as well as content: they decide, for one, which files get training variants.
     names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
     # So does the program's version: a file that it could not read may be read by the next.
-    made_from = [SHARD_VERSION, __version__, domain.name, tokenizer.fingerprint, names]
+    # A fingerprint is of the tokens that material gives; which one begins a document need not be among them.
+    tokens = [tokenizer.fingerprint, tokenizer.begin, tokenizer.vocab_sizes]
+    made_from = [SHARD_VERSION, __version__, domain.name, *tokens, names]
     shares = (config.validation_share, config.test_share) if is_file else None
     made_from += [shares] if is_file else []
     key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()

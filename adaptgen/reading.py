@@ -59,7 +59,7 @@ def _read_files(
     for path in paths:
         try:
             documents = domain.read_documents(path, tokenizer, is_training=is_training)
-            results.append([document.astype(np.uint16) for document in documents])
+            results.append([_shortened(document, tokenizer) for document in documents])
         except AdaptgenError as error:
             results.append(error.problem.removeprefix(f"{path} "))
         except Exception as error:
@@ -70,6 +70,13 @@ def _read_files(
             # One file that finds a mistake of ours must not cost the user all the others.
             results.append(f"makes adaptgen fail with {error!r}; please report it")
     return results
+
+
+def _shortened(document: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+    """Tokens `[K, T]` as uint16, which would go on from 0 above 65,535."""
+    sizes = np.minimum(tokenizer.vocab_sizes, 2**16)[:, None]
+    assert ((document >= 0) & (document < sizes)).all(), "a token is outside the vocabulary"
+    return document.astype(np.uint16)
 
 
 def _read_singly(

@@ -59,7 +59,6 @@ class Sampling:
             ordered = np.take_along_axis(probabilities, order, axis=-1)
             if self.top_p is not None:
                 before = ordered.cumsum(-1) - ordered
-                before[..., 0] = -np.inf
                 ordered[before >= self.top_p * ordered.sum(-1, keepdims=True)] = 0
             if self.top_k is not None:
                 ordered[..., self.top_k :] = 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 import adaptgen
 from adaptgen import domains
+from adaptgen.domains.base import Tokenizer
 
 PACKAGE = Path(adaptgen.__file__).parent
 # Of modules, and of packages with all that is in them. A new one at the top is given its place here.
@@ -225,3 +227,22 @@ def test_a_new_domain_is_one_new_folder(
     assert code == 0, err
     prompt, result = (tmp_path / name for name in ("0.toy", "0.continued.toy"))
     assert result.read_bytes()[:-9] == prompt.read_bytes()
+
+
+def test_a_tokenizer_may_learn_how_many_tokens_it_has(
+    toy_domain: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    adaptgen_here: Callable[..., tuple[int, str, str]],
+    tiny_recipe: Path,
+) -> None:
+    def learn(tokenizer: Tokenizer, paths: Iterable[Path]) -> None:
+        tokenizer.vocab_sizes = (257 + len(list(paths)),)
+
+    for index in range(4):
+        (tmp_path / f"{index}.toy").write_text(f"{index} potato " * 50)
+    monkeypatch.setattr(domains.get("toy").tokenizer_type, "fit", learn)
+    code, _, err = adaptgen_here("train", tiny_recipe, "--data", ".", "--set=domain=toy", "--set=tokenizer={}")
+    assert code == 0, err
+    with safe_open(tmp_path / "runs/tiny/best/model.safetensors", framework="pt") as file:
+        assert file.get_slice("embeddings.0.weight").get_shape() == [260, 32]

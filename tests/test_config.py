@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from adaptgen import domains
-from adaptgen.config import Recipe, load_recipe
+from adaptgen.config import Recipe, SplitsConfig, load_recipe
 from adaptgen.errors import InputFileError, RecipeError
 from adaptgen.shipped import find_recipe, find_shipped, recipe_names, shipped_folder
 from adaptgen.training.corpus import find_data_folder
@@ -97,6 +98,7 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("init_from=music", "give either model or init_from, not both and not neither"),
         ("training.max_steps", "--set 'training.max_steps' has no '='. Write --set training.max_steps=500."),
         ("training.max_steps=[", "--set 'training.max_steps=[': the value is not valid YAML. Quote it."),
+        ("training.max_steps=!!map [1]", "the value is not valid YAML. Quote it."),
         ("data.folder=2023-02-30", "--set 'data.folder=2023-02-30': the value is not valid YAML. Quote it."),
         ("training.seed=20250131235959", "training.seed is 20250131235959: input should be less than 2147483648"),
         ("name.first=x", "--set 'name.first=x': name is a single value. Shorten the path."),
@@ -105,6 +107,7 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("training.max_steps=yes", "training.max_steps is True: input should not be yes, no, on, off, true or false"),
         ("model.shortcut.map_dim=16", "model.shortcut: map_dim 16 is a width of feature_map mlp; with linear it must"),
         ("model={num_layers: 2, num_layers: 3}", "num_layers: 3}': 'num_layers' is given twice. Give it once."),
+        ("data.sources=[{path: a}, {path: ./a/}]", "data: sources has 'a' twice; give it once, with the weights"),
         ("data.sources.5.weight=2", "data.sources is a list of 1 and has no item '5'. Use an index from 0."),
     ],
 )
@@ -134,6 +137,20 @@ def test_values_of_the_first_layer_need_a_layer_to_go_to(num_layers: int, place:
     )
 
 
+@pytest.mark.parametrize("glob", ["", ".", "/etc/*", "../*.txt", "a/../b", "C:/x", "**.txt", "a/b**/c"])
+@pytest.mark.parametrize("rule", ["cut.file", "files.train", "files.validation", "files.test", "table.file"])
+def test_a_glob_that_no_folder_takes_is_refused(glob: str, rule: str) -> None:
+    rules = {
+        "cut": {"file": "*", "train_bytes": 1, "validation_bytes": 1, "test_bytes": 1},
+        "files": {"train": "*", "validation": "*", "test": "*"},
+        "table": {"file": "*", "path_column": "a", "split_column": "b"},
+    }
+    name, _, key = rule.partition(".")
+    SplitsConfig.model_validate({name: rules[name] | {key: "**/a*/[bc]?.txt"}})
+    with pytest.raises(ValidationError, match=r"a glob"):
+        SplitsConfig.model_validate({name: rules[name] | {key: glob}})
+
+
 def test_overrides_are_yaml(tmp_path: Path) -> None:
     overrides = ["training.learning_rate=2e-3", "model.shortcut=null", "training.augment=false", "name='7'"]
     recipe = load_recipe(find_recipe("music"), overrides=overrides)
@@ -155,6 +172,11 @@ def test_init_from_takes_the_place_of_the_model() -> None:
         (b"name: [", "is not valid YAML in line 1"),
         (b"- a\n- b", "holds no settings"),
         (b"name: 2023-02-30", "is not valid YAML: day is out of range for month"),
+        (b"name: !!map [1]", "is not valid YAML in line 1: expected a mapping node, but found sequence"),
+        (b"name: !!timestamp never", "is not valid YAML: "),
+        (b"name: !!bool maybe", "is not valid YAML: "),
+        (b"name: !!int ''", "is not valid YAML: "),
+        (b"a: " + b"[" * 3000 + b"]" * 3000, "is not valid YAML: it is nested too deeply"),
         (b"\xff\xfe\x00", "is not a text file"),
         (b"name: \xe9", "is not a text file"),
         (b"name: \x00", "is not a text file"),

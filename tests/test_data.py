@@ -298,6 +298,28 @@ def is_running(process_id: int) -> bool:
         return False
 
 
+def test_tokenizers_that_begin_documents_otherwise_share_no_shards(tmp_path: Path, cache: Path) -> None:
+    """Of a text with few merges, vocabularies of two sizes hold the same ones."""
+    path, domain = tmp_path / "text.txt", domains.get("text")
+    path.write_text("abcd " * 40)
+    begins = []
+    for size in (320, 300):
+        tokenizer = domain.tokenizer_type.from_options({"kind": "bpe", "vocab_size": size})
+        tokenizer.fit([path])
+        shards, _ = prepare(domain, tokenizer, SourceConfig(), CONFIG, path)
+        begins.append(int(shards["train"].tokens[0, 0]))
+    assert begins == [319, 299]
+
+
+@pytest.mark.parametrize("token", [-1, 2**16, 10**6])
+def test_a_token_outside_the_vocabulary_is_said(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, token: int
+) -> None:
+    monkeypatch.setattr(type(MUSIC), "read_documents", lambda *args, **options: [np.array([[0, token]])])
+    with pytest.raises(InputFileError, match="a token is outside the vocabulary"):
+        prepare_all(folder)
+
+
 def shard(first: int, length: int) -> Shard:
     return Shard(np.arange(first, first + length, dtype=np.uint16)[None], [0, length])
 
@@ -321,6 +343,11 @@ def test_sources_are_drawn_by_weight() -> None:
     sampler = BatchSampler([shard(0, 50), shard(1000, 5000)], [3, 1], batch_size=10, seq_len=16, seed=0)
     from_first = np.mean([(sampler.batch(step)[:, 0, 0] < 1000).mean() for step in range(100)])
     assert from_first == pytest.approx(0.75, abs=0.05)
+
+
+def test_the_first_and_the_last_stretch_are_drawn_too() -> None:
+    sampler = BatchSampler([shard(0, 18)], [1], batch_size=64, seq_len=16, seed=0)
+    assert set(sampler.batch(0)[:, 0, 0].tolist()) == {0, 1}
 
 
 def test_a_short_source_is_repeated() -> None:

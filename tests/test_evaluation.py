@@ -162,6 +162,16 @@ class TestBitsPerUnit:
         assert sum(stream.value for stream in streams) == pytest.approx(bits_per_unit(scores).value)
         assert all(stream.low < stream.value < stream.high for stream in streams)
 
+    def test_documents_of_less_than_a_unit_are_resampled_like_others(self) -> None:
+        """Such as words of a fifth of a second."""
+        scores = [
+            DocumentScore(nats=bits * math.log(2), num_tokens=4, num_units=0.2) for bits in (1.0, 1.0, 1.0, 1.0, 1.0)
+        ]
+        estimate = bits_per_unit(scores)
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((5.0, 5.0, 5.0))
+        (one, two) = bits_per_unit(scores[:1]), bits_per_unit(scores[:2])
+        assert (one.value, two.low, two.high) == pytest.approx((5.0, 5.0, 5.0))
+
     def test_documents_without_units_count_with_their_bits(self) -> None:
         scores = [
             DocumentScore(nats=4 * math.log(2), num_tokens=4, num_units=2),

@@ -77,6 +77,18 @@ def test_a_huge_temperature_makes_all_that_is_left_alike() -> None:
     assert Sampling(temperature=1e300).probabilities(logits).tolist() == pytest.approx([0, 0.5, 0.5])
 
 
+def test_top_p_that_is_reached_exactly_takes_no_token_more() -> None:
+    logits = np.log([0.5, 0.25, 0.25])
+    assert Sampling(top_p=0.5).probabilities(logits).tolist() == [1, 0, 0]
+
+
+def test_top_p_is_of_what_min_p_left() -> None:
+    """Of 0.5, 0.3 and 0.2, the first is 62 % of what is left without the last."""
+    logits = np.log([0.5, 0.3, 0.2])
+    found = Sampling(min_p=0.5, top_p=0.6).probabilities(logits)
+    assert found.tolist() == [1, 0, 0]
+
+
 def test_min_p_0_keeps_all() -> None:
     logits = np.array([0.0, -30.0, 2.0])
     assert np.array_equal(Sampling(min_p=0).probabilities(logits), Sampling().probabilities(logits))

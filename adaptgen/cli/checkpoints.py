@@ -74,7 +74,7 @@ def _describe(folder: Path) -> dict[str, Any]:
     """What is known about a checkpoint without loading it."""
     from safetensors import SafetensorError, safe_open
 
-    from adaptgen.checkpoint_files import WEIGHTS, read_config, read_metrics
+    from adaptgen.checkpoint_files import WEIGHTS, licence_of, read_card, read_config, read_metrics
     from adaptgen.errors import CheckpointError
 
     config = read_config(folder)
@@ -82,17 +82,16 @@ def _describe(folder: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
-        card = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else ""
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{folder} is damaged: {error}", "Get the checkpoint again") from None
-    licence = re.search(r"^\W*licen[cs]e\W*:\W*(.+?)\W*$", card, re.MULTILINE | re.IGNORECASE)
+    card = read_card(folder)
     return {
         "name": folder.resolve().name,
         "folder": str(folder),
         "domain": config["domain"],
         "parameters": sum(math.prod(shape) for shape in shapes),
         "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
-        "licence": licence.group(1) if licence else "not stated",
+        "licence": licence_of(card) or "not stated",
         "card": _card_head(card),
         "metrics": read_metrics(folder),
     }
@@ -108,5 +107,7 @@ def _flatten(content: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]
     """Nested measurements as (dotted name, value)."""
     result = []
     for key, value in content.items():
+        # The source of a run that takes all of its folder.
+        key = "all files" if key == "." else key
         result += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + str(key), value)]
     return result

@@ -106,9 +106,9 @@ def eval_(
         for name in names:
             _say_what_was_trained_on(name, files, domain)
     # Models that read the same tokens share them.
-    tokenizers = {model.tokenizer.fingerprint: model.tokenizer for model in models}
+    tokenizers = {_key(model.tokenizer): model.tokenizer for model in models}
     by_tokenizer = {key: _read(files, domain, tokenizer, limit=limit) for key, tokenizer in tokenizers.items()}
-    read = [by_tokenizer[model.tokenizer.fingerprint] for model in models]
+    read = [by_tokenizer[_key(model.tokenizer)] for model in models]
     skipped = read[0][1]
     counts = []
     for name, model, (documents, _) in zip(names, models, read, strict=True):
@@ -121,6 +121,9 @@ def eval_(
                 f"{name} does not read the same {model.tokenizer.unit_name}s in these files as {names[0]}",
                 "Compare models whose tokenizers keep the same of a file",
             )
+    unit = models[0].tokenizer.unit_name
+    if not sum(counts[0]):
+        raise InputFileError(f"{folder} has no {unit}s to measure", "Give another with --data")
     rows, scores = [], []
     with progress_bar(stderr=True) as progress:
         for name, model, (documents, _) in zip(names, models, read, strict=True):
@@ -140,7 +143,6 @@ def eval_(
                 paired = scores[0] if rows and _predict_the_same(model, models[0]) else None
                 figures = _figures(name, model, scores[-1], paired, seed=seed)
                 rows.append({"checkpoint": name, "recall": recall is not None, **figures})
-    unit = models[0].tokenizer.unit_name
     result = {
         "data": str(folder),
         "domain": domain.name,
@@ -186,7 +188,8 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
 
     if data is None:
         found = find_shipped(domain.held_out)
-        assert found is not None, f"{domain.held_out} is shipped"
+        if found is None:
+            raise InputFileError(f"no held-out {domain.name} files come with adaptgen", "Give your own with --data")
         data = found
     if data.is_file():
         return data, [data]
@@ -220,6 +223,11 @@ def _say_what_was_trained_on(name: str, files: list[Path], domain: Domain) -> No
     if count:
         message = f"{name} was trained on {count:,} of these {len(files):,} files, which it knows better than new ones."
         say(message, style="yellow", stderr=True)
+
+
+def _key(tokenizer: Tokenizer) -> tuple[str, int, tuple[int, ...]]:
+    """What tokenizers have alike that give the same tokens, the one that begins a document included."""
+    return tokenizer.fingerprint, tokenizer.begin, tokenizer.vocab_sizes
 
 
 def _read(

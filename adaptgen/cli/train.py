@@ -186,9 +186,7 @@ def _describe(session: Session, *, stderr: bool) -> None:
             say(f"  {name}: {reason}", stderr=stderr)
         say(f"  all of them with reasons: {session.folder / SKIPPED}", stderr=stderr)
     if not trainer.validation_batches:
-        is_meant = session.recipe.data.validation_share == 0
-        why = "Nothing is held out" if is_meant else "There are too few files to hold one out"
-        say(f"{why}, so the newest weights count as the best.", stderr=stderr)
+        say(f"{_why_nothing_is_held_out(session.recipe)}, so the newest weights count as the best.", stderr=stderr)
     config = session.recipe.training
     if config.warmup_steps >= config.max_steps:
         say(
@@ -203,6 +201,16 @@ def _describe(session: Session, *, stderr: bool) -> None:
         say(f"Going on after step {trainer.step:,}", stderr=stderr)
     for key, old, new in session.changes:
         say(f"  {key}: {old} -> {new}", stderr=stderr)
+
+
+def _why_nothing_is_held_out(recipe: Recipe) -> str:
+    from adaptgen.data import has_split_folders
+
+    folders = [Path(recipe.data.folder) / source.path for source in recipe.data.sources]
+    if all(has_split_folders(folder) for folder in folders):
+        return f"{folders[0]} has a folder train and none named validation with files that can be used"
+    is_meant = recipe.data.validation_share == 0
+    return "Nothing is held out" if is_meant else "There are too few files to hold one out"
 
 
 def _run(session: Session, stop: StopSignals, *, stderr: bool) -> bool:

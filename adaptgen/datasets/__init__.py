@@ -72,12 +72,15 @@ def find_dataset(
             unpacked = Unpacked((source,), str(source), f"Put {names} there, or what comes out of it")
         parts = find_parts(unpacked, config.splits)
         _check_sums(parts, config.checksums)
+        ready = folder / _name(name, config, digests if archives else _digests_of(parts))
+        if ready.is_dir():
+            return ready
         made = scratch / "made"
         made.mkdir()
         arranging = _named(f"Arranging {name}", on_progress)
         write_parts(parts, made, config.splits, may_move=bool(archives), on_progress=arranging)
         _write_about(made / ABOUT, config, source, digests if archives else None)
-        return _put(made, folder / _name(name, config, digests if archives else _digests_of(parts)))
+        return _put(made, ready)
 
 
 def _fetch(config: DownloadConfig, on_progress: Progress, on_message: Callable[[str], None]) -> list[Path]:

@@ -52,7 +52,7 @@ def find_parts(unpacked: Unpacked, splits: SplitsConfig) -> list[Part]:
     """What the splits consist of.
 
     Raises:
-        InputFileError: a file that the rule names is missing, is there twice, or is not as it says.
+        InputFileError: a file that the rule names is missing, is there twice, is in two splits, or is not as it says.
     """
     if splits.cut is not None:
         parts = _cut(unpacked, splits.cut)
@@ -65,6 +65,14 @@ def find_parts(unpacked: Unpacked, splits: SplitsConfig) -> list[Part]:
     for part, after in pairwise(parts):
         if (part.split, part.name) == (after.split, after.name):
             raise InputFileError(f"{unpacked.origin} hold {part.name} twice", unpacked.remedy)
+    split_of: dict[Path, str] = {}
+    for part in parts:
+        # Of a file that is cut, each split has a stretch of its own.
+        if part.stop is None and (first := split_of.setdefault(part.source, part.split)) != part.split:
+            raise InputFileError(
+                f"{part.name} from {unpacked.origin} is in two splits, {first} and {part.split}",
+                "Mend data.download.splits in the recipe, or the table that it names",
+            )
     return parts
 
 

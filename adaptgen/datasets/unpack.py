@@ -64,7 +64,7 @@ def unpack(archive: Path, folder: Path, *, on_progress: Callable[[int, int], Non
 
     Raises:
         InputFileError: it is no archive, is damaged, or has a member that leads out of the folder, is a link or a
-            device, or comes twice; or it grows beyond all measure.
+            device, comes twice, or lies below another that is a file; or it grows beyond all measure.
         OSError: the files cannot be written.
     """
     limit = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * archive.stat().st_size)
@@ -81,7 +81,10 @@ def unpack(archive: Path, folder: Path, *, on_progress: Callable[[int, int], Non
                 if member.kind == "file":
                     _write(member, archive, folder / path)
                 on_progress(done, max(done, total))
-    except DAMAGED as error:
+    except (*DAMAGED, OSError) as error:
+        # What bz2 raises for damaged data is an OSError without a number, which no error of the system is.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise InputFileError(f"{archive} cannot be unpacked: {error}", "Get it again") from None
 
 
@@ -102,7 +105,12 @@ def _checked(member: _Member, archive: Path) -> PurePosixPath:
 
 
 def _write(member: _Member, archive: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputFileError(
+            f"{archive} has the member {member.name!r} below one that is a file", "Do not trust it"
+        ) from None
     if path.exists():
         raise InputFileError(f"{archive} has the member {member.name!r} twice", "Do not trust it")
     with member.open() as source, path.open("xb") as target:

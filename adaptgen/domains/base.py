@@ -32,15 +32,19 @@ MAX_VARIATIONS = 64
 
 
 class Tokenizer(ABC):
-    """Turns the domain's material into frames of K tokens. What it takes and gives is the domain's own affair."""
+    """Turns the domain's material into frames of K tokens. What it takes and gives is the domain's own affair.
+
+    Tokens are kept as uint16, so that no vocabulary is larger than 65,536. A tokenizer is pickled to the processes that
+    read files.
+    """
 
     begin: int
     """The token that begins a document, in every stream."""
     unit_name: ClassVar[str]
-    """What a musician or reader counts in place of tokens: note, second, character."""
+    """What a musician or reader counts in place of tokens: note, second, byte. Losses are reported by it."""
 
     def fit(self, paths: Iterable[Path]) -> None:  # noqa: B027 - not abstract: most have nothing to learn
-        """Learn from training files what the options leave open, before anything is tokenised.
+        """Learn from training files what the options leave open, before anything is tokenised or the model is made.
 
         The same files in the same order give the same tokenizer.
         """
@@ -122,7 +126,8 @@ class Grammar(ABC):
     @property
     @abstractmethod
     def is_done(self) -> bool:
-        """Whether the continuation is complete."""
+        """Whether the continuation is complete. The frame that made it so is dropped: it says that the end has come,
+        and is no part of the continuation."""
 
     @property
     @abstractmethod
@@ -131,7 +136,8 @@ class Grammar(ABC):
 
     @abstractmethod
     def allowed(self) -> np.ndarray:
-        """bool `[K, V]`: the tokens that are legal next; at least one per stream. Only valid until `accept`."""
+        """bool `[K, V]`, V the largest vocabulary: the tokens that are legal next; at least one per stream. Only valid
+        until `accept`."""
 
     def stand_ins(self) -> Sequence[StandIn]:
         """Legal tokens that take over the probability of others that mean the same where those are not legal.
@@ -358,7 +364,11 @@ class Domain(ABC):
 
     @abstractmethod
     def result_suffixes(self, path: Path, request: ContinuationRequest) -> list[str]:
-        """Suffixes of the files that a continuation of a file consists of, first the one of its own kind."""
+        """Suffixes of the files that a continuation of a file consists of, first the one of its own kind.
+
+        Raises:
+            UsageError: the request asks for a kind of file that the domain does not write.
+        """
 
     @abstractmethod
     def read_prompt(self, path: Path, tokenizer: Tokenizer, request: ContinuationRequest, *, window: int) -> Prompt:

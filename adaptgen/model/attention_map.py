@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaptgen.errors import CheckpointError
 from adaptgen.model.cache import KeyValueStore
 from adaptgen.model.transformer import Shortcut, Transformer, band_mask
 
@@ -57,9 +58,13 @@ def map_attention(
     """Read frames int `[K, T]`, T >= 2, with a model that has a shortcut and is in evaluation mode.
 
     `on_progress` is called with the number of frames read since the last call.
+
+    Raises:
+        CheckpointError: the model is a plain one.
     """
     shortcut = model.blocks[-1].shortcut
-    assert shortcut is not None, "a plain model has no shortcut to look at"
+    if shortcut is None:
+        raise CheckpointError("a plain model has no shortcut to look at", "Give one that was trained with a shortcut")
     frames = torch.from_numpy(np.asarray(tokens, dtype=np.int64))[None]
     length, num_depths = frames.shape[2], len(shortcut.depths)
     depth_shares, distance_shares = (np.full((length, count), np.nan) for count in (num_depths, len(DISTANCES)))

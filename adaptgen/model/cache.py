@@ -31,10 +31,10 @@ class KeyValueStore:
         num_new = keys.shape[2]
         assert num_new <= self.window, "longer input is fed in pieces"
         if self.end + num_new > 2 * self.window:
-            kept = min(self.end, self.window)
+            # No more than a window comes at once, so that there is one at least when the buffer is full.
             for buffer in (self.keys, self.values):
-                buffer[:, :, :kept] = buffer[:, :, self.end - kept : self.end].clone()
-            self.end = kept
+                buffer[:, :, : self.window] = buffer[:, :, self.end - self.window : self.end].clone()
+            self.end = self.window
         self.keys.narrow(2, self.end, num_new).copy_(keys)
         self.values.narrow(2, self.end, num_new).copy_(values)
         self.end += num_new

@@ -91,7 +91,10 @@ class ForwardDecoder(Decoder):
 def new_decoder(model: Transformer, *, on_compiling: Callable[[], None] = lambda: None) -> Decoder:
     """The fastest decoder there is for a model in evaluation mode; arguments and errors as of `FastDecoder`."""
     weight = model.embeddings[0].weight
-    is_known = model.config.depth_mixing in (None, "value_residual")
+    shortcut = model.config.shortcut
+    is_known = model.config.depth_mixing in (None, "value_residual") and (
+        shortcut is None or (shortcut.place in ("add", "replace") and shortcut.feature_map in ("linear", "mlp"))
+    )
     # Numba may be told, as for debugging, to leave loops to Python, which are far slower than the model itself then.
     may_compile = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
     if weight.device.type == "cpu" and weight.dtype == torch.float32 and is_known and may_compile:

@@ -47,9 +47,11 @@ class Normalize(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """What is left of the gradient across the direction of x, scaled as x was."""
+        """What is left of the gradient across the direction of x, scaled as x was; of an x so small that it was
+        scaled by a constant, all of it."""
         normalized, scale = ctx.saved_tensors
-        along = torch.linalg.vecdot(gradient, normalized).unsqueeze(-1) / normalized.shape[-1]
+        is_scaled_by_itself = scale < scale.new_full((), MIN_ROOT_MEAN_SQUARE).reciprocal()
+        along = torch.linalg.vecdot(gradient, normalized).unsqueeze(-1) / normalized.shape[-1] * is_scaled_by_itself
         return torch.addcmul(gradient, normalized, along, value=-1) * scale
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from adaptgen import __version__
-from adaptgen.checkpoint import Checkpoint
+from adaptgen.checkpoint import Checkpoint, find_checkpoint, name_of
+from adaptgen.checkpoint_files import licence_of, read_card
 from adaptgen.config import Recipe
 from adaptgen.paths import command_line
 from adaptgen.training.corpus import Corpus
@@ -24,6 +27,7 @@ def model_card(
     tokens_seen: int,
     training_seconds: float,
     validation: Validation,
+    changes: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Text of README.md, from what the run knows about itself.
 
@@ -34,9 +38,14 @@ def model_card(
         folder: of the run.
         step, tokens_seen, training_seconds: how far the run is.
         validation: at that step.
+        changes: settings that were changed when the run was resumed, as in run.json.
     """
     domain, model = checkpoint.domain, checkpoint.model
-    origin = f"fine-tuned from `{Path(recipe.init_from).name}`" if recipe.init_from else "trained from scratch"
+    origin, terms = "trained from scratch", "the files it was trained on"
+    if recipe.init_from is not None:
+        parent = find_checkpoint(recipe.init_from)
+        origin = f"fine-tuned from `{name_of(parent)}`"
+        terms += f" and of the card of `{name_of(parent)}` ({licence_of(read_card(parent)) or 'not stated'})"
     used = corpus.num_files - len(corpus.skipped)
     command = ["adaptgen", "continue", domain.example_input, "--checkpoint", str(folder / "best")]
     lines = [
@@ -45,7 +54,7 @@ def model_card(
         f"A {domain.name} model of {model.num_parameters:,} parameters, {origin} with adaptgen {__version__} on the "
         f"folder `{Path(recipe.data.folder).name}`.",
         "",
-        "Licence: for you to choose, within the terms of the files it was trained on.",
+        f"Licence: for you to choose, within the terms of {terms}.",
         "",
         "## Use",
         "",
@@ -58,6 +67,7 @@ def model_card(
         "for validation",
         f"- Steps: {step:,} of {recipe.training.max_steps:,}, which saw {tokens_seen:,} tokens in "
         f"{training_seconds / 60:.1f} minutes; seed {recipe.training.seed}",
+        *_changes(changes),
         "",
         "## Validation",
         "",
@@ -69,3 +79,13 @@ def model_card(
         name = Path(recipe.data.folder).name if source == "." else source
         lines += [f"- `{name}`: {measured}"]
     return "\n".join(lines) + "\n"
+
+
+def _changes(changes: Sequence[dict[str, Any]]) -> list[str]:
+    """A line on how the training went on otherwise than it was begun; none if it did not."""
+    said = [
+        f"{change['key'].removeprefix('training.')} {change['old']} -> {change['new']} after step {change['step']:,}"
+        for change in changes
+        if change["key"].startswith("training.")
+    ]
+    return [f"- Changed on the way: {', '.join(said)}"] if said else []

@@ -42,7 +42,7 @@ DROPOUT_STRIDE = 15_485_863
 
 @dataclass(frozen=True)
 class Validation:
-    """Validation loss: mean over sources in nats per token, and each source's own, also per unit.
+    """Validation loss: mean over sources in nats per token, and each source's own, also per unit where it has any.
 
     The mean is None where nothing was held out.
     """
@@ -82,7 +82,7 @@ class Trainer:
         self.model = checkpoint.model
         config, data = recipe.training, recipe.data
         self.step, self.tokens_seen, self.best_loss = 0, 0, math.inf
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), -1
         self._parallel = self.ranks.spread(self.model, config)
         self._forward = torch.compile(self._parallel) if config.compile else self._parallel
         self.optimizers = make_optimizers(self.model, config, self.ranks)
@@ -128,7 +128,8 @@ class Trainer:
                 self.save_last()
             elif self.ranks.any(time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS):
                 self.save_last()
-        self.save_last()
+        if self._saved_step != self.step:
+            self.save_last()
         return self.step >= config.max_steps
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
@@ -205,10 +206,10 @@ class Trainer:
                     tokens += targets.numel()
                     units += sum(tokenizer.count_units(row.numpy()) for row in targets)
             nats, tokens, units = self.ranks.sum(nats, tokens, units)
-            by_source[name] = {
-                "nats_per_token": nats / tokens,
-                f"bits_per_{tokenizer.unit_name}": nats / math.log(2) / (units or 1),
-            }
+            by_source[name] = {"nats_per_token": nats / tokens}
+            # Stretches of rests alone, for one, have no notes.
+            if units:
+                by_source[name][f"bits_per_{tokenizer.unit_name}"] = nats / math.log(2) / units
         losses = [source["nats_per_token"] for source in by_source.values()]
         return Validation(float(np.mean(losses)) if losses else None, by_source)
 
@@ -245,7 +246,7 @@ class Trainer:
             with replace_folder(self.folder / "last") as partial:
                 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial / STATE)
                 (partial / STATE_INFO).write_text(json.dumps(info), encoding="utf-8")
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), self.step
 
     def resume(self) -> None:
         """Go on from `last/`.

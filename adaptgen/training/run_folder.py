@@ -1,7 +1,7 @@
 """The folder of a run: who may write into it, and whether a run in it may go on.
 
 recipe.yaml     the recipe as run, with all overrides
-run.json        what the corpus was
+run.json        what the corpus was, and what was changed on the way
 skipped.tsv     files that could not be used, and why
 best/, last/    a checkpoint, and the state to resume from
 log.jsonl ...   see `adaptgen.training.log`
@@ -37,6 +37,7 @@ __all__ = [
     "check_spared",
     "clear",
     "differences",
+    "earlier_changes",
     "held",
     "read_recipe",
     "write_about",
@@ -171,6 +172,12 @@ def check_fits(folder: Path, recipe: Recipe, *, corpus_fingerprint: str) -> list
             "Put them back, or begin another run with -o",
         )
     return changes
+
+
+def earlier_changes(folder: Path) -> list[dict[str, Any]]:
+    """What a run that `check_fits` was changed to on the way: after which step, which key, and old and new value."""
+    path = folder / ABOUT
+    return json.loads(path.read_text(encoding="utf-8")).get("changes", []) if path.is_file() else []
 
 
 def _is_decisive(key: str) -> bool:

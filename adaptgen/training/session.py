@@ -14,7 +14,7 @@ from adaptgen import __version__, domains
 from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, read_metrics, save_recall
 from adaptgen.checkpoint import shipped as shipped_checkpoints
 from adaptgen.config import Recipe
-from adaptgen.errors import OutputFileError, RecipeError, is_of_full_memory
+from adaptgen.errors import CheckpointError, OutputFileError, RecipeError, is_of_full_memory
 from adaptgen.model import Transformer
 from adaptgen.training import run_folder
 from adaptgen.training.card import model_card
@@ -62,7 +62,7 @@ class Session:
         ranks: Ranks | None = None,
     ) -> None:
         ranks = ranks or Ranks(choose_device(recipe.training.device))
-        self.folder, self.changes = folder, []
+        self.folder, self.changes, self._all_changes = folder, [], []
         self.log: RunLog | None = None
         is_new = not folder.is_dir()
         with ExitStack() as holding:
@@ -104,22 +104,26 @@ class Session:
         keep_freed_memory()
         with _within_means(self.recipe):
             checkpoint = new_checkpoint(self.recipe)
-        if self.recipe.init_from is None:
-            fit_tokenizer(self.recipe, checkpoint.domain, checkpoint.tokenizer)
         self.corpus = read_corpus(self.recipe, checkpoint.domain, checkpoint.tokenizer, on_progress=on_progress)
         return checkpoint
 
     def _open(self, *, resume: bool, corpus_fingerprint: str) -> None:
         """Say in the folder what the run is, and open its log."""
         with _writing(self.folder, remedy="Give another folder with -o"):
-            if not resume:
+            if resume:
+                self._all_changes = run_folder.earlier_changes(self.folder)
+            else:
                 run_folder.clear(self.folder)
+            self._all_changes += [
+                {"step": self.trainer.step, "key": key, "old": old, "new": new} for key, old, new in self.changes
+            ]
             about = {
                 "adaptgen": __version__,
                 "corpus_fingerprint": corpus_fingerprint,
                 "num_files": self.corpus.num_files,
                 "num_skipped": len(self.corpus.skipped),
                 "num_parameters": self.trainer.model.num_parameters,
+                "changes": self._all_changes,
             }
             run_folder.write_about(self.folder, self.recipe, about, self.corpus.skipped)
             self.log = RunLog(self.folder, step=self.trainer.step)
@@ -160,6 +164,7 @@ class Session:
                 tokens_seen=self.trainer.tokens_seen,
                 training_seconds=self.log.training_seconds,
                 validation=validation,
+                changes=self._all_changes,
             )
             on_validation(step, validation)
 
@@ -195,20 +200,28 @@ class Session:
 
 
 def new_checkpoint(recipe: Recipe) -> Checkpoint:
-    """An untrained model, or the one that the recipe starts from.
+    """An untrained model with a tokenizer that has learned from the recipe's files, or what the recipe starts from.
 
     Raises:
+        InputFileError: there is too little memory for the files to learn from.
         RecipeError: domain or tokenizer options are not right, or differ from those of `init_from`.
         CheckpointError: `init_from` cannot be loaded or is of another domain.
     """
     domain = domains.get(recipe.domain)
-    torch.manual_seed(recipe.training.seed)
     if recipe.init_from is None:
         tokenizer = domain.tokenizer_type.from_options(recipe.tokenizer)
+        # Before the model: how many tokens there are may be among what is learned.
+        fit_tokenizer(recipe, domain, tokenizer)
+        torch.manual_seed(recipe.training.seed)
         return Checkpoint(
             domain, tokenizer, Transformer(recipe.model, tokenizer.vocab_sizes, dropout=recipe.training.dropout)
         )
-    start = load_checkpoint(recipe.init_from, domain=domain)
+    start = load_checkpoint(recipe.init_from)
+    if start.domain is not domain:
+        raise CheckpointError(
+            f"init_from {recipe.init_from} is for {start.domain.name}, not for {domain.name}",
+            "Give another with --set init_from=NAME",
+        )
     options = start.tokenizer.to_options()
     for key, value in recipe.tokenizer.items():
         if options.get(key) != value:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from test_inspect import random_checkpoint
 
+from adaptgen.checkpoint import find_checkpoint
+from adaptgen.shipped import shipped_folder
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -55,3 +58,10 @@ def test_names_are_whole_where_there_is_little_room(
     assert code == 0, err
     assert "…" not in out
     assert name.replace(".txt", ".continued.txt") in "".join(out.split())
+
+
+def test_a_folder_does_not_take_the_place_of_what_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random_checkpoint(tmp_path / "text", domain_name="text", shortcut=None)
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint("text") == shipped_folder("checkpoints") / "text"
+    assert find_checkpoint("./text").resolve() == find_checkpoint(Path("text")).resolve() == tmp_path / "text"

@@ -18,9 +18,13 @@ from adaptgen.model import Transformer
 Run = Callable[..., tuple[int, str, str]]
 
 
-def random_checkpoint(folder: Path, *, seed: int, options: dict[str, str] | None = None) -> Path:
+def random_checkpoint(
+    folder: Path, *, seed: int, options: dict[str, object] | None = None, learn: Path | None = None
+) -> Path:
     domain = get("text")
     tokenizer = domain.tokenizer_type.from_options(options or {})
+    if learn is not None:
+        tokenizer.fit([learn])
     folder.mkdir()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -72,6 +76,26 @@ def test_figures_are_those_of_the_model(adaptgen_here: Run, tmp_path: Path, text
         assert bits["low"] <= bits["value"] <= bits["high"]
     difference = found["models"][1]["difference_to_first"]
     assert difference["value"] == pytest.approx((nats[1] - nats[0]) / num_bytes / math.log(2), abs=1e-5)
+
+
+def test_models_that_begin_documents_otherwise_are_each_read_for(
+    adaptgen_here: Run, tmp_path: Path, texts: Path
+) -> None:
+    """Of a text with few merges, vocabularies of two sizes hold the same ones."""
+    merges = tmp_path / "merges.txt"
+    merges.write_text("abcd " * 40)
+    models = [
+        random_checkpoint(tmp_path / f"of{size}", seed=1, options={"kind": "bpe", "vocab_size": size}, learn=merges)
+        for size in (320, 300)
+    ]
+    for order in (models, models[::-1]):
+        names = [argument for model in order for argument in ("--checkpoint", model)]
+        code, out, err = adaptgen_here("eval", *names, "--data", texts / "one.txt", "--json")
+        assert code == 0, err
+        nats = {row["checkpoint"]: row["nats_per_token"]["value"] for row in json.loads(out)["models"]}
+        alone = ("eval", "--checkpoint", models[0], "--data", texts / "one.txt", "--json")
+        expected = json.loads(adaptgen_here(*alone)[1])["models"][0]["nats_per_token"]["value"]
+        assert nats[str(models[0])] == pytest.approx(expected)
 
 
 def test_the_table_names_every_model_and_the_file_holds_the_figures(
@@ -160,6 +184,24 @@ def test_what_cannot_be_measured_is_said(
     found, _, err = adaptgen_here("eval", *arguments)
     assert (found, expected in err) == (code, True), err
     assert "Traceback" not in err
+
+
+def test_files_without_units_are_said(
+    adaptgen_here: Run, tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    monkeypatch.setattr(get("text").tokenizer_type, "count_units", lambda tokenizer, tokens: 0)
+    code, _, err = adaptgen_here("eval", "--checkpoint", checkpoint, "--data", texts)
+    assert (code, "texts has no bytes to measure. Give another with --data." in err) == (1, True), err
+
+
+def test_held_out_files_that_do_not_come_with_adaptgen_are_said(
+    adaptgen_here: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    monkeypatch.setattr(type(get("text")), "held_out", "examples/nowhere")
+    code, _, err = adaptgen_here("eval", "--dataset", "text", "--checkpoint", checkpoint)
+    assert (code, "no held-out text files come with adaptgen. Give your own with --data." in err) == (1, True), err
 
 
 def test_shipped_twins_show_what_the_shortcut_does_without_any_data(adaptgen_here: Run) -> None:

@@ -87,7 +87,13 @@ def test_shipped_recipe_runs_anywhere_and_is_fine_tuned(adaptgen_here: Adaptgen,
     assert code == 0, err
     config = json.loads((tmp_path / "tuned/best/config.json").read_text())
     assert config["model"]["model_dim"] == 32
-    assert "fine-tuned from `best`" in (tmp_path / "tuned/best/README.md").read_text()
+    card = (tmp_path / "tuned/best/README.md").read_text()
+    assert "fine-tuned from `music` with" in card, "the run's name"
+    own = "for you to choose, within the terms of the files it was trained on"
+    assert f"\nLicence: {own} and of the card of `music` ({own}).\n" in card
+    _, out, _ = adaptgen_here("checkpoints", "show", "tuned/best")
+    assert f"licence     {own} and of the card of `music` ({own})\n" in out.replace("\n" + " " * 12, " ")
+    assert "validation.all files.bits_per_note = " in out
     code, _, err = adaptgen_here(*fine_tune, "-o", "other", "--set", "tokenizer.num_velocities=9")
     assert code == 1
     assert "tokenizer.num_velocities is 9, but" in err
@@ -122,12 +128,18 @@ def test_resume_goes_on_as_the_run_was_set(adaptgen_here: Adaptgen, tiny_recipe:
     assert code == 0, err
     assert "  training.max_steps: 2 -> 3\n" in out
     assert out.count(" -> ") == 1, "and nothing else has changed"
+    change = {"step": 2, "key": "training.max_steps", "old": 2, "new": 3}
+    assert json.loads((tmp_path / "runs/tiny/run.json").read_text())["changes"] == [change]
     assert "its own model.num_layers, training.dropout, training.learning_rate, training.validat" in out
     as_run = yaml.safe_load((tmp_path / "runs/tiny/recipe.yaml").read_text())["training"]
     assert (as_run["max_steps"], as_run["learning_rate"], as_run["dropout"]) == (3, 0.003, 0)
     code, out, err = adaptgen_here("train", "runs/tiny/recipe.yaml", "--resume", "--set", "training.weight_decay=0.2")
     assert code == 0, err
     assert "  training.weight_decay: 0.1 -> 0.2\n" in out
+    another = {"step": 3, "key": "training.weight_decay", "old": 0.1, "new": 0.2}
+    assert json.loads((tmp_path / "runs/tiny/run.json").read_text())["changes"] == [change, another]
+    card = (tmp_path / "runs/tiny/best/README.md").read_text()
+    assert "- Changed on the way: max_steps 2 -> 3 after step 2\n" in card, "nothing was trained since the second"
     assert "its own" not in out
     line = one_error(adaptgen_here("train", tiny_recipe, "--resume", "--set", "training.batch_size=3"))
     assert "was begun with training.batch_size = 2, the recipe has 3" in line
@@ -193,6 +205,17 @@ def test_says_what_a_recipe_asks_for_in_vain(adaptgen_here: Adaptgen, tiny_recip
     assert "The learning rate never gets to 0.01: training.warmup_steps is 9 and training.max_steps 2" in out
 
 
+def test_says_that_a_folder_with_splits_lacks_what_is_held_out(
+    adaptgen_here: Adaptgen, tiny_recipe: Path, songs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "splits").mkdir()
+    songs.rename(tmp_path / "splits" / "train")
+    code, out, err = adaptgen_here("train", tiny_recipe, "--data", "splits", *TWO_STEPS)
+    assert code == 0, err
+    out = " ".join(out.split())
+    assert "splits has a folder train and none named validation with files that can be used, so the newest" in out
+
+
 def one_error(result: tuple[int, str, str]) -> str:
     """The sentence of a refusal: on one line, without a traceback."""
     code, _, err = result
@@ -212,6 +235,7 @@ def one_error(result: tuple[int, str, str]) -> str:
         (["tokenizer.velocities=3"], "unknown key 'tokenizer.velocities'"),
         (["domain=opera"], "there is no domain 'opera'. Domains are: "),
         (["init_from=nowhere", "model=null"], "there is no checkpoint 'nowhere'"),
+        (["init_from=text", "model=null"], "init_from text is for text, not for music. Give another with --set init_"),
     ],
 )
 def test_says_what_is_wrong_with_a_recipe(

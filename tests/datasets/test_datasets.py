@@ -13,6 +13,7 @@ import pytest
 import soundfile
 from stand_ins import FileServer, archive_of, zip_of
 
+from adaptgen import datasets
 from adaptgen.config import DownloadConfig, load_recipe
 from adaptgen.datasets import find_dataset
 from adaptgen.errors import AdaptgenError, DownloadError
@@ -183,6 +184,20 @@ def test_a_file_that_two_archives_hold_is_refused(server: FileServer) -> None:
     assert "hold LibriSpeech/dev-clean/84/121123/84-121123-0000.flac twice. It is not what the recipe" in message
 
 
+@pytest.mark.parametrize("rule", ["files", "table"])
+def test_a_file_in_two_splits_is_refused(server: FileServer, rule: str) -> None:
+    globs = {"train": "**/*.raw", "validation": "**/wiki.valid.raw", "test": "**/wiki.test.raw"}
+    if rule == "files":
+        config = published("wikitext103", server, WIKI, splits={"files": globs})
+        name = "wikitext-103-raw/wiki.valid.raw"
+    else:
+        row = b"Bach,validation,2004,./2004/one.midi,2\n"
+        config = published("maestro", server, MAESTRO | {"maestro-v3.0.0/maestro-v3.0.0.csv": TABLE + row})
+        name = "2004/one.midi"
+    expected = f"{name} from {config.archives[0].name} is in two splits, train and validation. Mend data.download"
+    assert expected in error_of(config)
+
+
 def test_the_second_run_touches_no_network(server: FileServer, cache: Path) -> None:
     config = text8(server)
     messages: list[str] = []
@@ -239,6 +254,15 @@ def test_a_copy_of_the_contents_is_split_alike(server: FileServer, tmp_path: Pat
     (source / "maestro-v3.0.0/2004/one.midi").write_bytes(b"changed")
     changed = find_dataset(config, name="maestro", source=source / below)
     assert files_of(changed)["train/2004/one.midi"] == b"changed"
+
+
+def test_a_copy_of_the_contents_is_brought_once(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, source = published("maestro", server, MAESTRO), unpacked(MAESTRO, tmp_path / "source")
+    first = find_dataset(config, name="maestro", source=source)
+    monkeypatch.setattr(datasets, "write_parts", lambda *args, **options: pytest.fail("it is there already"))
+    assert find_dataset(config, name="maestro", source=source) == first
 
 
 def test_a_copy_is_checked_and_left_alone(server: FileServer, tmp_path: Path) -> None:
@@ -492,6 +516,7 @@ def flac_of(path: Path) -> bytes:
         ),
         (("train", "benchmarks/text8", "--set=data.download.archives.0.sha256=abc"), 2, "archives.0.sha256 is 'abc'"),
         (("train", "benchmarks/text8", "--set=data.download.splits.cut=null"), 2, "give one of cut, files and table"),
+        (("train", "benchmarks/text8", "--set=data.download.splits.cut.file=x**8"), 2, "is 'x**8': in a glob, ** stan"),
         (("train", "benchmarks/text8", "--set=data.download=null"), 2, "data: give a folder, or a download"),
     ],
 )

@@ -41,6 +41,16 @@ def zip_link(name: str, target: str) -> bytes:
     return content.getvalue()
 
 
+def damaged_bzip2() -> bytes:
+    """Its first block is whole, and the one that follows is not."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:bz2") as packed:
+        packed.addfile(tar_member("a", size=2_000_000), io.BytesIO(os.urandom(2_000_000)))
+    data = bytearray(content.getvalue())
+    data[1_500_000:1_500_100] = bytes(100)
+    return bytes(data)
+
+
 def twice() -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as packed:
@@ -93,6 +103,10 @@ def test_unpacks_tape_archives(tmp_path: Path, folder: Path, mode: str) -> None:
         (tar_of([tar_member("null", kind=tarfile.CHRTYPE)]), "is a link or a device"),
         (zip_of({"bomb": bytes(200_000_000)}), "unpacks to more than"),
         (tar_of([tar_member("a", size=1), tar_member("a", size=1)]), "has the member 'a' twice"),
+        (tar_of([tar_member("a", size=1), tar_member("a/b", size=1)]), "has the member 'a/b' below one that is a file"),
+        (zip_of({"a": b"x", "a/b/c": b"x"}), "has the member 'a/b/c' below one that is a file"),
+        (zip_of({"a/b": b"x", "a": b"x"}), "has the member 'a' twice"),
+        (damaged_bzip2(), "cannot be unpacked: Invalid data stream"),
         (b"plain text", "is neither a ZIP file nor a tape archive"),
         (zip_of({"a": os.urandom(9000)})[:-4000], "is neither a ZIP file nor a tape archive"),
         (tar_of([tar_member("a", size=900_000)])[:-100], "cannot be unpacked"),

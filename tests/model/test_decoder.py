@@ -146,6 +146,14 @@ def test_what_mixes_depths_is_left_to_the_model(variant: str) -> None:
     assert isinstance(new_decoder(build_variant(variant)), ForwardDecoder)
 
 
+@pytest.mark.parametrize("option", ["place", "feature_map"])
+def test_a_shortcut_that_the_loops_do_not_know_is_left_to_the_model(option: str) -> None:
+    model = build_variant("add-linear")
+    shortcut = model.config.shortcut.model_copy(update={option: "new"})
+    model.config = model.config.model_copy(update={"shortcut": shortcut})
+    assert isinstance(new_decoder(model), ForwardDecoder)
+
+
 def test_loops_that_are_not_compiled_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(new_decoder(build_variant("plain")), FastDecoder)
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from adaptgen.model.norm import RMSNorm
+from adaptgen.model.norm import MIN_ROOT_MEAN_SQUARE, Normalize, RMSNorm
 
 
 def test_value_and_gradients_are_those_of_torch() -> None:
@@ -31,3 +32,19 @@ def test_nothing_stays_nothing() -> None:
     output.sum().backward()
     assert (output == 0).all()
     assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("size", [1e-5, 0.9 * MIN_ROOT_MEAN_SQUARE, 1.1 * MIN_ROOT_MEAN_SQUARE, 1.0])
+def test_gradient_is_that_of_the_value_on_both_sides_of_the_bound(size: float) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 6, dtype=torch.float64)
+    x = (x * size / x.square().mean(-1, keepdim=True).sqrt()).requires_grad_()
+    assert torch.autograd.gradcheck(Normalize.apply, (x,), eps=size * 1e-6, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_scaled_by_a_constant_has_all_of_its_gradient(dtype: torch.dtype) -> None:
+    x = (torch.linspace(-1, 1, 8, dtype=dtype) * 1e-5).requires_grad_()
+    gradient = torch.linspace(0, 1, 8, dtype=dtype)
+    Normalize.apply(x).backward(gradient)
+    torch.testing.assert_close(x.grad, gradient / MIN_ROOT_MEAN_SQUARE)

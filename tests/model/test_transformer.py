@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -11,19 +12,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from adaptgen.config import ModelConfig, ShortcutConfig
+from adaptgen.config import ModelConfig, Settings, ShortcutConfig
 from adaptgen.model import Transformer, transformer
 from adaptgen.model.transformer import attend, rotary_table, rotate
 
 NUM_LAYERS, WINDOW = 3, 8
+
+
+def literals(settings: type[Settings], name: str) -> list[str]:
+    """All values that a setting of choices may have, but for none."""
+    annotation = settings.model_fields[name].annotation
+    choices = [get_args(part) if get_origin(part) is Literal else (part,) for part in get_args(annotation)]
+    return [value for values in choices for value in values if isinstance(value, str)]
+
+
+# So that an option that is added to the schema is tested, or else fails here.
 SHORTCUTS = {
-    "add-linear": ShortcutConfig(place="add", feature_map="linear"),
-    "add-mlp": ShortcutConfig(place="add", feature_map="mlp"),
-    "replace-linear": ShortcutConfig(place="replace", feature_map="linear"),
-    "replace-mlp": ShortcutConfig(place="replace", feature_map="mlp"),
+    **{
+        f"{place}-{feature_map}": ShortcutConfig(place=place, feature_map=feature_map)
+        for place in literals(ShortcutConfig, "place")
+        for feature_map in literals(ShortcutConfig, "feature_map")
+    },
     "add-narrow": ShortcutConfig(window=3),
 }
-DEPTH_MIXINGS = ("denseformer", "attention_residual", "value_residual")
+DEPTH_MIXINGS = tuple(literals(ModelConfig, "depth_mixing"))
 SCALED, BOTH = "scaled embedding", "shortcut and value_residual"
 VARIANTS = ("plain", SCALED, BOTH, *SHORTCUTS, *DEPTH_MIXINGS)
 ONE_STREAM, FOUR_STREAMS = (13,), (13, 7, 11, 5)

@@ -124,6 +124,16 @@ def test_a_folder_that_is_held_for_a_moment_is_still_replaced(tmp_path: Path, mo
         assert (len(waits), (tmp_path / "last" / "state").read_text(encoding="utf-8")) == (1, text)
 
 
+@pytest.mark.parametrize("stop_after", [None, 3, 5])
+def test_writes_each_state_once(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None
+) -> None:
+    original, saved = loop.Trainer.save_last, []
+    monkeypatch.setattr(loop.Trainer, "save_last", lambda trainer: saved.append(trainer.step) or original(trainer))
+    train(tiny_recipe, tmp_path / "run", stop_after=stop_after)
+    assert saved == {None: [5, 8], 3: [3], 5: [5]}[stop_after]
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [

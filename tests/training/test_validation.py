@@ -23,6 +23,16 @@ def test_a_split_shorter_than_a_sequence_is_scored_as_it_is(tiny_recipe: Path, t
     assert 2 < tokens.shape[2] < session.recipe.training.seq_len
     session.run(should_stop=lambda: True)
     found = session.trainer.validate()
+    assert found.by_source["."].keys() == {"nats_per_token", "bits_per_note"}
     with torch.no_grad():
         expected = float(next_token_loss(session.trainer.model(tokens[:, :, :-1]), tokens[:, :, 1:]))
     assert found.nats_per_token == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_units_there_are_no_bits_of_them(
+    tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(load_recipe(tiny_recipe), tmp_path / "run")
+    monkeypatch.setattr(type(session.trainer.checkpoint.tokenizer), "count_units", lambda tokenizer, tokens: 0)
+    session.run(should_stop=lambda: True)
+    assert session.trainer.validate().by_source["."].keys() == {"nats_per_token"}
