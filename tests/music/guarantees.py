@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from smf_reader import END_OF_TRACK, KEY, METRE, TEMPO, File, Sounding, is_off, is_on, notes_of, parse
 
@@ -133,6 +134,7 @@ def check(before: bytes, after: bytes, promise: Promise) -> Outcome:
     check_places(notes, old_notes, join=join, stop=stop)
     check_players(notes, old_notes)
     check_velocities(notes, old, new)
+    check_voices(notes, old_notes, beat=old.division)
     check_controllers(new, notes, join=join, stop=stop)
     check_no_bar_is_silent(notes, new, join=join, stop=stop)
     return Outcome(join, stop, notes)
@@ -224,18 +226,30 @@ def check_players(notes: list[Sounding], old_notes: list[Sounding]) -> None:
 
 
 def check_velocities(notes: list[Sounding], old: File, new: File) -> None:
-    """Fail unless each player stays between its softest and its loudest; all drums are one player."""
+    """Fail unless each player stays between its softest and its loudest."""
     was = defaultdict(list)
     for _, track, data in old.merged:
         if is_on(data):
-            channel = data[0] & 0xF
-            was[None if channel == DRUM_CHANNEL else track, channel].append(data[2])
+            was[track, data[0] & 0xF].append(data[2])
     begun = {(note.start, note.track, note.channel, note.pitch) for note in notes}
     for tick, track, data in new.merged:
         if is_on(data) and (tick, track, data[0] & 0xF, data[1]) in begun:
-            channel = data[0] & 0xF
-            own = was[None if channel == DRUM_CHANNEL else track, channel]
+            own = was[track, data[0] & 0xF]
             assert min(own) <= data[2] <= max(own), f"velocity {data[2]} in a part of {min(own)} to {max(own)}"
+
+
+def check_voices(notes: list[Sounding], old_notes: list[Sounding], *, beat: int) -> None:
+    """Fail if a player of eight notes or more, none of which sounded together with another, now sounds several."""
+    for player in {(note.track, note.channel, note.program) for note in notes}:
+        was, now = (
+            sorted((n.start, n.end) for n in those if (n.track, n.channel, n.program) == player)
+            for those in (old_notes, notes)
+        )
+        if player[1] == DRUM_CHANNEL or len(was) < 8:
+            continue
+        if all(start < later and end - later <= beat / 8 for (start, end), (later, _) in pairwise(was)):
+            for (_, end), (later, _) in pairwise(now):
+                assert end <= later, f"{player}, who has one voice, plays two notes at {later}"
 
 
 def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int) -> None:

@@ -276,6 +276,18 @@ add(
 )
 
 
+add(
+    "two drummers, one of them soft",
+    [e for beat in range(32) for e in note(beat * BEAT, 60, 36, channel=DRUMS, velocity=120)],
+    [e for half in range(64) for e in note(half * BEAT // 2, 60, 42, channel=DRUMS, velocity=40 + half % 4)],
+)
+add(
+    "a legato tune over chords",
+    [e for beat in range(32) for e in note(beat * BEAT, BEAT + 30, 72 + beat * 5 % 12)],
+    [e for beat in range(32) for pitch in (48, 52, 55) for e in note(beat * BEAT, BEAT, pitch, channel=1)],
+)
+
+
 @odd("100,000 notes")
 def many_notes() -> bytes:
     return build(

@@ -2,8 +2,9 @@
 
 The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
-and no later than its pitch begins again, a part plays between its softest and its loudest and not much more at a time
-than it did (adaptgen.domains.music.density), and a bar is left only when something sounds in it and nobody is due
+and no later than its pitch begins again, a part of one voice strikes one note at a time and lets go of the one before,
+a part plays between its softest and its loudest and not much more at a time than it did
+(adaptgen.domains.music.density), and a bar is left only when something sounds in it and nobody is due
 (adaptgen.domains.music.rests).
 """
 
@@ -69,6 +70,9 @@ class MusicGrammar(Grammar):
         ]
         self._num_playable = [int(playable.sum()) for playable in self._playable]
         self._velocity_ids = [_levels(tokenizer, slot) for slot in plan.slots]
+        self._has_one_voice = [slot.has_one_voice(ticks_per_beat=plan.ticks_per_beat) for slot in plan.slots]
+        self._last_notes: dict[int, tuple[int, int, int]] = {}
+        """Pitch, start and end of what each part of one voice played last."""
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
         self._leaving = np.array([tokenizer.bar, *np.flatnonzero(tokenizer.kinds == "Program")])
         self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
@@ -107,7 +111,7 @@ class MusicGrammar(Grammar):
         elif self.state is State.POSITION:
             row[self._ids[self.part][self._free_pitches(self.part, self._tick)]] = True
         elif self.state is State.PITCH:
-            row[self._velocity_ids[self.part]] = True
+            row[self._velocity_ids[self.part][self.pitch if self._slot.is_drums else 0]] = True
         elif self.state is State.VELOCITY:
             row[self._fitting_durations()] = True
         else:
@@ -129,7 +133,8 @@ class MusicGrammar(Grammar):
                 row[[self.tokenizer.position_ids[step] for step in steps]] = True
             else:
                 row[self._program_ids[part]] = True
-        if self.state is State.NOTE and self.notes_at_onset < MAX_NOTES_PER_ONSET:
+        most = 1 if self._has_one_voice[self.part] else MAX_NOTES_PER_ONSET
+        if self.state is State.NOTE and self.notes_at_onset < most:
             higher = self._free_pitches(self.part, self._tick)
             higher[: self.pitch + 1] = False
             row[self._ids[self.part][higher]] = True
@@ -286,6 +291,9 @@ class MusicGrammar(Grammar):
         else:
             duration = DRUM_STEPS if kind == "Velocity" else self.tokenizer.steps_of_duration[token]
             end = self.plan.end_tick(self._tick, duration)
+            if self._has_one_voice[self.part]:
+                self._let_go()
+                self._last_notes[self.part] = self.pitch, self._tick, end
             self._notes.add(self._slot.channel, self.pitch, self._tick, end)
             self._rests.play(self.part, end)
             self._densities[self.part].strike(self._tick)
@@ -294,11 +302,22 @@ class MusicGrammar(Grammar):
                 self._tune_rests.play(self.part, end)
             self.state = State.NOTE
 
+    def _let_go(self) -> None:
+        """End what a part of one voice played last where it plays again."""
+        last = self._last_notes.get(self.part)
+        if last is not None and last[2] > self._tick:
+            self._notes.cut(self._slot.channel, last, self._tick)
+            self._rests.let_go(self.part, self._tick)
 
-def _levels(tokenizer: MusicTokenizer, slot: Slot) -> np.ndarray:
-    """Velocity tokens between those of a slot's softest and its loudest note."""
-    softest, loudest = (tokenizer.velocity_id(velocity) for velocity in (min(slot.velocities), max(slot.velocities)))
-    return np.arange(softest, loudest + 1)
+
+def _levels(tokenizer: MusicTokenizer, slot: Slot) -> dict[int, np.ndarray]:
+    """Velocity tokens between those of a slot's softest and its loudest note; of drums, for each pitch."""
+    levels = {}
+    for pitch in slot.pitches if slot.is_drums else (0,):
+        velocities = slot.velocities(pitch)
+        softest, loudest = (tokenizer.velocity_id(velocity) for velocity in (min(velocities), max(velocities)))
+        levels[pitch] = np.arange(softest, loudest + 1)
+    return levels
 
 
 class _Notes:
@@ -315,6 +334,11 @@ class _Notes:
 
     def add(self, channel: int, pitch: int, start: int, end: int) -> None:
         self._recent[channel].append((pitch, start, end))
+
+    def cut(self, channel: int, note: tuple[int, int, int], end: int) -> None:
+        """Let a note end sooner."""
+        self._recent[channel].remove(note)
+        self._recent[channel].append((*note[:2], end))
 
     def forget_before(self, tick: int) -> None:
         for notes in self._recent.values():

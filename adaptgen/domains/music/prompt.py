@@ -6,7 +6,6 @@ import io
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
-from statistics import median_low
 
 import mido
 import numpy as np
@@ -80,13 +79,11 @@ class MusicPrompt(Prompt):
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         plan = self.plan
         slots = {slot.program_token: slot for slot in plan.slots}
-        velocities = {token: _own_velocities(slot, self.tokenizer) for token, slot in slots.items()}
-        notes = []
+        players = {token: _Player(slot, self.tokenizer, plan) for token, slot in slots.items()}
         for cell, program, position, duration, pitch, velocity in self.tokenizer.decode(new_tokens):
             start = plan.cells[cell].ticks[position]
-            key = slots[program].own_keys.get(pitch, pitch)
-            end, loudness = plan.end_tick(start, duration), velocities[program].get(velocity, velocity)
-            notes.append(splice.NewNote(slots[program].part_for(key), start, end, key, loudness))
+            players[program].play(start, plan.end_tick(start, duration), pitch, velocity)
+        notes = [note for player in players.values() for note in player.notes]
         midi = self._splice(notes)
         files = {".mid": _midi_bytes(midi)}
         if self.request.sound:
@@ -99,6 +96,7 @@ class MusicPrompt(Prompt):
             join_seconds = 0.0 if self.request.new_only else tempo.seconds(plan.start)
             files[".png"] = draw_pianoroll(midi, join_seconds=join_seconds, title=printable(self.path.name))
         summary = {
+            "first_new_bar": self.song.bars.index(plan.start) + 1,
             "bars": plan.num_bars,
             "notes": len(notes),
             "seconds": round(tempo.seconds(plan.stop) - tempo.seconds(plan.start), 3),
@@ -113,12 +111,36 @@ class MusicPrompt(Prompt):
         return write(self.song, notes, start=self.plan.start, stop=self.plan.stop)
 
 
-def _own_velocities(slot: Slot, tokenizer: MusicTokenizer) -> dict[int, int]:
-    """Levels in which a slot's notes lie, and the velocity in the middle of those: a level tune stays level."""
-    within: dict[int, list[int]] = defaultdict(list)
-    for velocity in slot.velocities:
-        within[int(tokenizer.values[tokenizer.velocity_id(velocity)])].append(velocity)
-    return {level: median_low(values) for level, values in within.items()}
+class _Player:
+    """Writes a slot's new notes as its own are: on its keys, in its velocities, and by one voice if it has one.
+
+    Attributes:
+        notes: what it has played.
+    """
+
+    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan) -> None:
+        self.slot, self.tokenizer = slot, tokenizer
+        self.has_one_voice = slot.has_one_voice(ticks_per_beat=plan.ticks_per_beat)
+        self.notes: list[splice.NewNote] = []
+        self._random = np.random.default_rng(0)
+        self._within: dict[int, dict[int, list[int]]] = {}
+        """Of each pitch, levels of loudness and the velocities in them."""
+
+    def play(self, start: int, end: int, pitch: int, level: int) -> None:
+        """Add a note, after all that begin sooner."""
+        if self.has_one_voice and self.notes and self.notes[-1].end > start:
+            self.notes[-1] = self.notes[-1]._replace(end=start)
+        key = self.slot.key_of(pitch)
+        self.notes.append(splice.NewNote(self.slot.part_for(key), start, end, key, self._velocity(pitch, level)))
+
+    def _velocity(self, pitch: int, level: int) -> int:
+        """One of those that it has played within a level: a tune of one velocity keeps it, others vary as they did."""
+        if pitch not in self._within:
+            within = self._within[pitch] = defaultdict(list)
+            for velocity in self.slot.velocities(pitch):
+                within[int(self.tokenizer.values[self.tokenizer.velocity_id(velocity)])].append(velocity)
+        values = self._within[pitch].get(level)
+        return int(self._random.choice(values)) if values else level
 
 
 def _check_length(request: ContinuationRequest) -> None:

@@ -145,3 +145,7 @@ class Rests:
         self.due.discard(part)
         self._resting[part] = 0
         self._rings_until[part] = max(self._rings_until[part], end)
+
+    def let_go(self, part: int, tick: int) -> None:
+        """What a part has played ends at a tick, if it rings on."""
+        self._rings_until[part] = min(self._rings_until[part], tick)
