@@ -41,8 +41,8 @@ class Stubborn(Transformer):
         super().__init__(config, tuple(logits.shape))
         self.logits = logits
 
-    def forward(self, tokens: Tensor, cache: object = None) -> Tensor:
-        return self.logits.expand(tokens.shape[0], 1, tokens.shape[2], -1)
+    def predict(self, states: Tensor) -> Tensor:
+        return self.logits.expand(states.shape[0], 1, states.shape[1], -1)
 
 
 def stubborn_player(wish: Callable[[str, str], float]) -> Checkpoint:

@@ -126,7 +126,7 @@ def test_no_model_can_break_any_promise(odd_file: Path, wish: str) -> None:
 @pytest.mark.parametrize("wish", STUBBORN_WISHES)
 def test_no_model_can_silence_a_bar_by_holding_all_keys(tmp_path: Path, wish: str) -> None:
     path = tmp_path / "many.mid"
-    # Too few notes to show that these parts have one voice, which would not hold several keys.
+    # A note fewer than shows that a part has one voice, which could not hold several keys.
     path.write_bytes(build(*(melody(7, low=40 + track) for track in range(9))))
     outcome = checked(path, Promise(bars=8), player=stubborn_player(STUBBORN_WISHES[wish]), sampling=GREEDY)
     if wish == "piles up low notes":
