@@ -11,7 +11,6 @@ from adaptgen.domains.base import MAX_VARIATIONS, Continuation, ContinuationRequ
 from adaptgen.errors import UsageError
 from adaptgen.generation import generate
 from adaptgen.model import new_decoder
-from adaptgen.recall import Recall
 from adaptgen.sampling import Sampling
 
 __all__ = ["continue_file"]
@@ -25,7 +24,7 @@ def continue_file(
     *,
     variations: int = 1,
     seed: int = 0,
-    recall: Recall | None = None,
+    is_recalling: bool = True,
     on_progress: Callable[[float], None] = lambda share: None,
     on_text: Callable[[str], None] = lambda text: None,
     on_compiling: Callable[[], None] = lambda: None,
@@ -39,7 +38,7 @@ def continue_file(
         sampling: how tokens are drawn.
         variations: how many different continuations, drawn as one batch.
         seed: with the same input, checkpoint, number of variations and threads, gives the same bytes.
-        recall: how earlier passages count, the checkpoint's own as a rule; not at all if not given.
+        is_recalling: go by what followed earlier passages, if the checkpoint does that.
         on_progress: called after each frame with the share that is done.
         on_text: called with what the first continuation reads like, piece by piece, where that is text.
         on_compiling: called some times before the first frame if decoding must be compiled for this processor.
@@ -54,7 +53,7 @@ def continue_file(
         raise UsageError(f"--variations is {variations}", f"Give a whole number from 1 to {MAX_VARIATIONS}")
     if seed < 0:
         raise UsageError(f"--seed is {seed}", "Give a whole number from 0 up")
-    window = checkpoint.model.config.attention_window
+    window, recall = checkpoint.model.config.attention_window, checkpoint.recall if is_recalling else None
     if recall is not None:
         window = max(window, recall.frames)
     prompt = checkpoint.domain.read_prompt(Path(path), checkpoint.tokenizer, request, window=window)

@@ -35,6 +35,8 @@ COMPARISONS = (
     "compare_music-64",
     "compare_performance-64",
     "compare_text-64",
+    "compare_characters-64",
+    "compare_speech-64",
     "ablations_music-256",
     "compare_music-64-long",
     "compare_music-long",

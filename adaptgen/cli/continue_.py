@@ -161,7 +161,7 @@ def continue_(
                 sampling,
                 variations=variations,
                 seed=seed,
-                recall=loaded.recall if recall else None,
+                is_recalling=recall,
                 on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
                 on_text=_write_out if is_shown_live else lambda text: None,
                 on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),
