@@ -20,8 +20,8 @@ from adaptgen.sampling import Sampling
 
 ROOT = Path(__file__).parents[1]
 RESULTS = {
-    "music": {"test": "score_music.json", "musical_check": "musical_check.json"},
-    "text": {"test": "score_text.json", "words": "text_check.json"},
+    "music": {"test": "score_music.json", "musical_check": "musical_check.json", "recall": "recall_music.json"},
+    "text": {"test": "score_text.json", "words": "text_check.json", "recall": "recall_text.json"},
     "speech": {"test": "score_speech.json", "speech_check": "speech_check.json", "codec": "score_codec.json"},
 }
 
