@@ -13,10 +13,12 @@ import mido
 import pytest
 import soundfile
 
-from adaptgen.checkpoint import Checkpoint, save_checkpoint
+from adaptgen.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from adaptgen.cli import main
 from adaptgen.config import ModelConfig
+from adaptgen.continuation import continue_file
 from adaptgen.domains import get
+from adaptgen.domains.base import ContinuationRequest
 from adaptgen.model import Transformer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -87,6 +89,18 @@ def test_same_seed_same_bytes_other_seed_other_bytes(tiny: Path, song: Path, tmp
     first, same, other = ((tmp_path / f"{name}.mid").read_bytes() for name in "abc")
     assert first == same
     assert first != other
+
+
+def test_a_song_is_recalled_unless_told_otherwise(song: Path, tmp_path: Path) -> None:
+    request, checkpoint = ContinuationRequest(bars=4, sound=False), load_checkpoint("music")
+    assert checkpoint.recall is not None
+    for options, is_recalling in (((), True), (("--no-recall",), False)):
+        result = adaptgen("continue", song, "--bars", 4, "--seed", 1, "--no-wav", "--force", *options, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        (wanted,) = continue_file(song, checkpoint, request, checkpoint.sampling, seed=1, is_recalling=is_recalling)
+        assert (tmp_path / "song.continued.mid").read_bytes() == wanted.files[".mid"]
+    (recalled,) = continue_file(song, checkpoint, request, checkpoint.sampling, seed=1)
+    assert recalled.files != wanted.files
 
 
 def test_variations_are_numbered_and_differ(tiny: Path, song: Path, tmp_path: Path) -> None:

@@ -208,12 +208,15 @@ def test_shipped_twins_show_what_the_shortcut_does_without_any_data(adaptgen_her
     code, out, _ = adaptgen_here("eval", "--dataset", "music", "--limit", "3", "--json")
     assert code == 0
     figures = json.loads(out)
-    plain, shortcut, large = figures["models"]
+    plain, shortcut, large, recalling = figures["models"]
     assert figures["documents"] == 3
-    assert [row["checkpoint"] for row in figures["models"]] == ["music-twin-plain", "music-twin-shortcut", "music"]
+    names = ["music-twin-plain", "music-twin-shortcut", "music", "music"]
+    assert [row["checkpoint"] for row in figures["models"]] == names
+    assert [row["recall"] for row in figures["models"]] == [False, False, False, True]
     assert shortcut["parameters"] == pytest.approx(plain["parameters"], rel=0.01)
     assert shortcut["difference_to_first"]["high"] < 0, "lower, outside the interval"
     assert large["bits_per_note"]["value"] < 7
+    assert recalling["bits_per_note"]["value"] < large["bits_per_note"]["value"]
 
 
 def test_models_of_one_stream_and_of_ten_are_not_compared(adaptgen_here: Run) -> None:

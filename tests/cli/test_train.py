@@ -12,6 +12,7 @@ import pytest
 import yaml
 from tiny_runs import TINY, TWO_STEPS
 
+from adaptgen.checkpoint import load_checkpoint
 from adaptgen.cli.common import StopSignals
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -49,6 +50,8 @@ def test_leaves_a_finished_run(adaptgen_here: Adaptgen, tiny_recipe: Path, songs
     assert as_run["training"]["seed"] == 3
     assert as_run["data"]["folder"] == str(songs)
     assert not list(run.glob("*.partial"))
+    # Eight songs of a few hundred notes repeat themselves enough to fit it to the one that is held out.
+    assert load_checkpoint(run / "best").recall is not None
 
 
 def test_reports_skipped_files_with_reasons(
