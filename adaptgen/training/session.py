@@ -11,8 +11,9 @@ import torch
 from safetensors import SafetensorError
 
 from adaptgen import __version__, domains
-from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, read_metrics, save_recall
+from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights, read_metrics, save_recall
 from adaptgen.checkpoint import shipped as shipped_checkpoints
+from adaptgen.checkpoint_files import WEIGHTS
 from adaptgen.config import Recipe
 from adaptgen.errors import CheckpointError, OutputFileError, RecipeError, is_of_full_memory
 from adaptgen.model import Transformer
@@ -191,8 +192,10 @@ class Session:
             done += num_frames
             on_recall(done, total)
 
-        best = load_checkpoint(str(self.folder / "best"))
-        save_recall(self.folder / "best", fit_recall(best.model, sources, on_progress=count))
+        best = self.folder / "best"
+        model = Transformer(self.trainer.checkpoint.model.config, self.trainer.checkpoint.tokenizer.vocab_sizes)
+        load_weights(model, best / WEIGHTS)
+        save_recall(best, fit_recall(model.eval(), sources, on_progress=count))
 
     def best_metrics(self) -> dict[str, Any]:
         """What was measured of `best/`, whichever process wrote it; empty if there is none yet."""
