@@ -166,8 +166,10 @@ class Past:
         recalled = np.zeros(logits.shape)
         for row in range(len(logits)):
             for stream in range(logits.shape[1]):
-                followers = np.concatenate([self._shared_next[stream, shared], self._own_next[row, stream, own]])
-                recalled[row, stream] = np.bincount(followers, weights=shares[row], minlength=logits.shape[2])
+                followers = self._shared_next[stream, shared], self._own_next[row, stream, own]
+                of_each = np.split(shares[row], [len(followers[0])])
+                for tokens, parts in zip(followers, of_each, strict=True):
+                    recalled[row, stream] += np.bincount(tokens, weights=parts, minlength=logits.shape[2])
         predicted = np.exp(logits - np.logaddexp.reduce(logits.astype(np.float64), axis=-1, keepdims=True))
         self._predictions, self._is_recalling = (recalled, predicted), cosines.shape[1] > 0
         weights = self.recall.weights(likest, self._record)[:, None, None]
@@ -186,21 +188,14 @@ class Past:
         self._current = directions(states)
 
     def _make_room(self) -> None:
-        """Twice as much; no more than twice of what is looked at, of which the older half is then dropped."""
-        limit = 2 * self.recall.frames
-        if self._end >= limit:
-            self._own[:, : self.recall.frames] = self._own[:, self._end - self.recall.frames : self._end].copy()
-            self._own_next[:, :, : self.recall.frames] = self._own_next[
-                :, :, self._end - self.recall.frames : self._end
-            ].copy()
-            self._end = self.recall.frames
-            return
-        room = min(2 * self._end, limit)
-        num_rows, _, width = self._own.shape
-        own, own_next = self._own, self._own_next
-        self._own = np.empty((num_rows, room, width), dtype=own.dtype)
-        self._own_next = np.empty((num_rows, own_next.shape[1], room), dtype=own_next.dtype)
-        self._own[:, : self._end], self._own_next[:, :, : self._end] = own, own_next
+        """Twice as much as can still be looked at; the rest is forgotten."""
+        kept = min(self._end, self.recall.frames)
+        num_rows, num_streams = self._own_next.shape[:2]
+        own = np.empty((num_rows, 2 * kept, self._own.shape[2]), dtype=self._own.dtype)
+        own_next = np.empty((num_rows, num_streams, 2 * kept), dtype=self._own_next.dtype)
+        own[:, :kept] = self._own[:, self._end - kept : self._end]
+        own_next[:, :, :kept] = self._own_next[:, :, self._end - kept : self._end]
+        self._own, self._own_next, self._end = own, own_next, kept
 
     def keep(self, rows: Sequence[int]) -> None:
         """Forget all other rows."""
