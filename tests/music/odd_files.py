@@ -85,6 +85,17 @@ def drum_bars(bars: int = 4, *, beat: int = BEAT) -> list[Timed]:
     return events
 
 
+def by_hand(events: list[Timed], *, spread: int, late: int = 0, seed: int = 1) -> list[Timed]:
+    """Notes as `note` writes them, struck up to so many ticks off, and some held for far longer or shorter."""
+    moved: list[Timed] = []
+    for index, ((start, on), (end, off)) in enumerate(zip(events[::2], events[1::2], strict=True)):
+        shift = late + (index * 7919 + seed * 104729) % (2 * spread + 1) - spread
+        share = (3 + (index * 31 + seed) % 9) / 8
+        start = max(0, start + shift)
+        moved += [(start, on), (start + max(1, int((end - start) * share)), off)]
+    return moved
+
+
 def odd(name: str) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
     def register(builder: Callable[[], bytes]) -> Callable[[], bytes]:
         assert name not in ODD_FILES
@@ -236,6 +247,19 @@ add("late by nearly an eighth of a beat", melody(64, delay=58))
 add("early by a constant", melody(64, delay=-45))
 add("early drums", melody(64, delay=-45), [(max(0, t - 40), d) for t, d in drum_bars(16)])
 add("off every grid", [e for n in range(64) for e in note(n * 331 + n * n % 97, 200, 60 + n % 7)])
+add(
+    "played by hand",
+    by_hand(melody(64), spread=38),
+    by_hand([e for n in range(64) for p in (40, 44, 47) for e in note(n * BEAT, BEAT, p, channel=1)], spread=55),
+    by_hand(drum_bars(16), spread=30, late=40),
+)
+add(
+    "played by hand in bars of a beat",
+    metre(1, 2) + by_hand(melody(64), spread=60, late=-50),
+    by_hand(drum_bars(16), spread=55, late=58),
+)
+add("played by hand on a coarse clock", by_hand(melody(64, beat=24), spread=3, late=2), division=24)
+add("repeated keys by hand", by_hand([e for n in range(256) for e in note(n * 120, 110, 60 + n % 2)], spread=59))
 add("the last note rings a sixteenth over", melody(15) + note(15 * BEAT, BEAT + 120, 64))
 add("the last note rings a tick more than a sixteenth over", melody(15) + note(15 * BEAT, BEAT + 121, 64))
 add(

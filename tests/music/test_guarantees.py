@@ -131,7 +131,7 @@ def test_no_model_can_silence_a_bar_by_holding_all_keys(tmp_path: Path, wish: st
     outcome = checked(path, Promise(bars=8), player=stubborn_player(STUBBORN_WISHES[wish]), sampling=GREEDY)
     if wish == "piles up low notes":
         longest = max(note.end - note.start for note in outcome.notes)
-        assert longest > 4 * 4 * 480 - 480, "the model never held a note for bars, so nothing was tried"
+        assert longest > 3 * 4 * 480, "the model never held a note for bars, so nothing was tried"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

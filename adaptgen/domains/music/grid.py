@@ -26,6 +26,7 @@ __all__ = [
     "GridCell",
     "GridNote",
     "estimate_phase",
+    "find_phase",
     "snap_duration",
 ]
 
@@ -80,20 +81,32 @@ def snap_duration(steps: float, *, longest: float = math.inf) -> int:
     return min(allowed, key=lambda value: abs(value - steps))
 
 
-def estimate_phase(starts: Sequence[int], bars: BarLines) -> float:
-    """By how many beats the notes of a song stand off its sixteenth grid, in (-1/8, 1/8].
+def find_phase(
+    starts: Sequence[int], bars: BarLines, *, least_concentration: float = MIN_CONCENTRATION
+) -> float | None:
+    """By how many beats notes stand off the sixteenths of their bars, in (-1/8, 1/8]; None if that cannot be told.
 
-    The circular mean of onsets modulo a sixteenth. Zero if the notes are few, already on the grid of twelfths,
-    or on no sixteenth grid at all.
+    The circular mean of onsets modulo a sixteenth. Zero if they are on the grid of twelfths already; None if they are
+    few, or on no sixteenth grid at all.
+
+    Args:
+        starts: ticks.
+        bars: the bar lines.
+        least_concentration: how closely they must gather about one place in the sixteenth, from 0 to 1.
     """
     if len(starts) < MIN_NOTES_FOR_PHASE:
-        return 0.0
+        return None
     beats = np.array([tick - bars.start(bars.index(tick)) for tick in starts]) / bars.ticks_per_beat
     steps = beats * STEPS_PER_BEAT
     if np.abs(steps - np.round(steps)).mean() / STEPS_PER_BEAT < ON_GRID_BEATS:
         return 0.0
     mean = np.exp(2j * np.pi * 4 * beats).mean()
-    return float(np.angle(mean) / (2 * np.pi * 4)) if abs(mean) > MIN_CONCENTRATION else 0.0
+    return float(np.angle(mean) / (2 * np.pi * 4)) if abs(mean) > least_concentration else None
+
+
+def estimate_phase(starts: Sequence[int], bars: BarLines) -> float:
+    """By how many beats the notes of a song stand off its sixteenth grid; zero where that cannot be told."""
+    return find_phase(starts, bars) or 0.0
 
 
 class Grid:

@@ -13,6 +13,7 @@ import numpy as np
 from adaptgen.domains.base import Continuation, ContinuationRequest, Prompt
 from adaptgen.domains.music import splice
 from adaptgen.domains.music.corpus import grid_of, tokenize_bars
+from adaptgen.domains.music.feel import Feel, PlayedNote, keep_apart, straighten
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
@@ -67,7 +68,8 @@ class MusicPrompt(Prompt):
         if request.sound:
             end_seconds = self.song.tempo.seconds(stop) - (self.song.tempo.seconds(start) if request.new_only else 0.0)
             check_sound(self._splice([]), end_seconds=end_seconds, soundfont=request.soundfont)
-        self._tokens = recent_tokens(self.song.parts, self.grid, tokenizer, stop_bar=join_bar, window=window)
+        meant = [replace(part, notes=sorted(straighten(part, self.grid))) for part in self.song.parts]
+        self._tokens = recent_tokens(meant, self.grid, tokenizer, stop_bar=join_bar, window=window)
 
     @property
     def tokens(self) -> np.ndarray:
@@ -79,11 +81,11 @@ class MusicPrompt(Prompt):
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         plan = self.plan
         slots = {slot.program_token: slot for slot in plan.slots}
-        players = {token: _Player(slot, self.tokenizer, plan) for token, slot in slots.items()}
+        players = {token: _Player(slot, self.tokenizer, plan, self.grid) for token, slot in slots.items()}
         for cell, program, position, duration, pitch, velocity in self.tokenizer.decode(new_tokens):
             start = plan.cells[cell].ticks[position]
-            players[program].play(start, plan.end_tick(start, duration), pitch, velocity)
-        notes = [note for player in players.values() for note in player.notes]
+            players[program].play(start, duration, pitch, velocity)
+        notes = keep_apart([note for player in players.values() for note in player.notes], plan, self.grid)
         midi = self._splice(notes)
         files = {".mid": _midi_bytes(midi)}
         if self.request.sound:
@@ -112,26 +114,30 @@ class MusicPrompt(Prompt):
 
 
 class _Player:
-    """Writes a slot's new notes as its own are: on its keys, in its velocities, and by one voice if it has one.
+    """Writes a slot's new notes as its own are: on its keys, at its velocities, with its feel and in its one voice.
 
     Attributes:
         notes: what it has played.
     """
 
-    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan) -> None:
-        self.slot, self.tokenizer = slot, tokenizer
+    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan, grid: Grid) -> None:
+        self.slot, self.tokenizer, self.plan = slot, tokenizer, plan
         self.has_one_voice = slot.has_one_voice(ticks_per_beat=plan.ticks_per_beat)
-        self.notes: list[splice.NewNote] = []
+        self.notes: list[PlayedNote] = []
+        self._feel = Feel(slot, grid)
         self._random = np.random.default_rng(0)
         self._within: dict[int, dict[int, list[int]]] = {}
         """Of each pitch, levels of loudness and the velocities in them."""
 
-    def play(self, start: int, end: int, pitch: int, level: int) -> None:
-        """Add a note, after all that begin sooner."""
-        if self.has_one_voice and self.notes and self.notes[-1].end > start:
-            self.notes[-1] = self.notes[-1]._replace(end=start)
-        key = self.slot.key_of(pitch)
-        self.notes.append(splice.NewNote(self.slot.part_for(key), start, end, key, self._velocity(pitch, level)))
+    def play(self, start: int, duration: int, pitch: int, level: int) -> None:
+        """Add a note of so many steps at a tick of the grid, after all that begin sooner."""
+        if self.has_one_voice and self.notes and self.notes[-1].note.end > start:
+            last = self.notes[-1]
+            self.notes[-1] = last._replace(note=last.note._replace(end=start))
+        key, end = self.slot.key_of(pitch), self.plan.end_tick(start, duration)
+        note = splice.NewNote(self.slot.part_for(key), start, end, key, self._velocity(pitch, level))
+        shift, length = self._feel.play(start, duration, key)
+        self.notes.append(PlayedNote(note, shift, length, is_alone=self.has_one_voice))
 
     def _velocity(self, pitch: int, level: int) -> int:
         """One of those that it has played within a level: a tune of one velocity keeps it, others vary as they did."""
