@@ -253,23 +253,34 @@ def check_voices(notes: list[Sounding], old_notes: list[Sounding], *, beat: int)
 
 
 def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int) -> None:
-    """Fail if a pedal is down, a pitch bent or a channel faded or set otherwise than at the join while it plays."""
+    """Fail if a pitch is bent or a channel faded or set otherwise than at the join while it plays, or a pedal hangs.
+
+    Only a channel that was pedalled is, for no longer than eight quarters, and to the end at most.
+    """
     played = {note.channel for note in notes}
     after: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
     for tick, _, data in new.merged:
-        if data[0] >> 4 in (0xB, 0xE) and data[0] & 0xF in played and tick < stop:
+        if data[0] >> 4 in (0xB, 0xE) and data[0] & 0xF in played and (tick < stop or (tick == stop and lifts(data))):
             after[data[0] & 0xF].append((tick, data))
     for channel, events in after.items():
-        pedal = bend = 0
+        pedal = bend = num_presses = 0
+        pressed = None
         for place, (tick, data) in enumerate(events):
             if data[0] >> 4 == 0xE:
                 bend = data[1] + 128 * data[2] - 8192
             elif data[1] in (64, 121):
                 pedal, bend = (data[2] if data[1] == 64 else 0), (bend if data[1] == 64 else 0)
+            num_presses += pedal >= 64 and tick < join
             is_last = place + 1 == len(events) or events[place + 1][0] > tick
             if tick >= join and is_last:
-                assert pedal < 64, f"channel {channel} has its pedal down at {tick}"
+                assert pedal < 64 or num_presses >= 4, f"channel {channel} has its pedal down at {tick}"
+                if pedal >= 64:
+                    pressed = tick if pressed is None else pressed
+                elif pressed is not None:
+                    assert tick - pressed <= 8 * new.division, f"channel {channel} has its pedal down from {pressed}"
+                    pressed = None
                 assert not bend, f"channel {channel} is bent at {tick}"
+        assert pressed is None, f"the pedal of channel {channel} hangs from {pressed}"
         for control in (7, 11):
             set_to = [(tick, value) for tick, data in events if (value := value_of(control, data)) is not None]
             at_join = next((value for tick, value in reversed(set_to) if tick <= join), DEFAULTS[control])
@@ -279,6 +290,10 @@ def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int)
                 if note.channel == channel:
                     value = next((value for tick, value in reversed(set_to) if tick <= note.start), DEFAULTS[control])
                     assert value == at_join, f"controller {control} is {value} for {note}, at the join {at_join}"
+
+
+def lifts(data: bytes) -> bool:
+    return (data[0] >> 4, data[1]) == (0xB, 64) and data[2] < 64
 
 
 def value_of(control: int, data: bytes) -> int | None:

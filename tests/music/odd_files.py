@@ -277,6 +277,17 @@ add("a gap of 2^29 ticks", melody(4) + meta(0x01, b"", 2**28 - 1) + meta(0x01, b
 
 add("a pedal that stays down", control(64, 127, 100) + melody())
 add("a pedal pressed after the last bar", melody(16) + control(64, 127, 17 * BEAT) + control(7, 0, 18 * BEAT))
+add(
+    "a pedal pressed with every chord",
+    [e for n in range(16) for e in control(64, 100 + n % 3, n * 2 * BEAT + 30) + control(64, 0, (n + 1) * 2 * BEAT)],
+    by_hand(melody(32), spread=20),
+    by_hand([e for n in range(16) for p in (40, 44, 47) for e in note(n * 2 * BEAT, 2 * BEAT, p)], spread=20),
+)
+add(
+    "a pedal for a part of every bar of a beat",
+    metre(1, 2) + [e for n in range(16) for e in control(64, 127, n * BEAT) + control(64, 20, n * BEAT + 250)],
+    melody(16) + control(64, 127, 17 * BEAT),
+)
 add("a bend after the last bar", melody(16) + bend(3_000, 17 * BEAT, channel=0))
 add("a pedal of a part that has left", melody(8) + control(64, 127, 4 * BEAT), melody(16, channel=1))
 add(

@@ -16,6 +16,7 @@ from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.feel import Feel, PlayedNote, keep_apart, straighten
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
+from adaptgen.domains.music.pedal import find_pedallings, pedal
 from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
 from adaptgen.domains.music.render import check_sound, encode_wav, render
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
@@ -67,7 +68,7 @@ class MusicPrompt(Prompt):
         self.plan = Plan.make(self.song, self.grid, join_bar=join_bar, stop=stop)
         if request.sound:
             end_seconds = self.song.tempo.seconds(stop) - (self.song.tempo.seconds(start) if request.new_only else 0.0)
-            check_sound(self._splice([]), end_seconds=end_seconds, soundfont=request.soundfont)
+            check_sound(self._splice([], []), end_seconds=end_seconds, soundfont=request.soundfont)
         meant = [replace(part, notes=sorted(straighten(part, self.grid))) for part in self.song.parts]
         self._tokens = recent_tokens(meant, self.grid, tokenizer, stop_bar=join_bar, window=window)
 
@@ -86,7 +87,7 @@ class MusicPrompt(Prompt):
             start = plan.cells[cell].ticks[position]
             players[program].play(start, duration, pitch, velocity)
         notes = keep_apart([note for player in players.values() for note in player.notes], plan, self.grid)
-        midi = self._splice(notes)
+        midi = self._splice(notes, pedal(find_pedallings(self.song.midi, start=plan.start), notes, plan))
         files = {".mid": _midi_bytes(midi)}
         if self.request.sound:
             files[".wav"] = encode_wav(render(midi, soundfont=self.request.soundfont))
@@ -108,9 +109,9 @@ class MusicPrompt(Prompt):
             summary["tempo"] = f"{per_minute:.0f} quarter notes a minute, as before the song slows down at its end"
         return Continuation(files=files, summary=summary)
 
-    def _splice(self, notes: list[splice.NewNote]) -> mido.MidiFile:
+    def _splice(self, notes: list[splice.NewNote], pedal_moves: list[splice.PedalMove]) -> mido.MidiFile:
         write = splice.extract_new if self.request.new_only else splice.merge
-        return write(self.song, notes, start=self.plan.start, stop=self.plan.stop)
+        return write(self.song, notes, pedal_moves, start=self.plan.start, stop=self.plan.stop)
 
 
 class _Player:

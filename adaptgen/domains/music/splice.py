@@ -16,7 +16,7 @@ from adaptgen.domains.music.smf import LONGEST_DELTA_TICKS
 from adaptgen.domains.music.song import Part, Song
 from adaptgen.domains.music.timing import Timed, all_events, timed
 
-__all__ = ["NewNote", "cut", "extract_new", "merge"]
+__all__ = ["NewNote", "PedalMove", "cut", "extract_new", "merge"]
 
 BANK, VOLUME, PAN, EXPRESSION, BANK_FINE, PEDAL, RESET = 0, 7, 10, 11, 32, 64, 121
 PEDAL_DOWN = 64
@@ -43,6 +43,15 @@ class NewNote(NamedTuple):
     end: int
     pitch: int
     velocity: int
+
+
+class PedalMove(NamedTuple):
+    """A pedal to be pressed or lifted; `value` of controller 64."""
+
+    tick: int
+    track: int
+    channel: int
+    value: int
 
 
 def untimed(events: Sequence[Timed], *, end: int) -> mido.MidiTrack:
@@ -94,12 +103,15 @@ def with_tempo(midi: mido.MidiFile, tick: int, tempo: int) -> mido.MidiFile:
     return result
 
 
-def merge(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mido.MidiFile:
+def merge(
+    song: Song, notes: Sequence[NewNote], pedal_moves: Sequence[PedalMove], *, start: int, stop: int
+) -> mido.MidiFile:
     """The song with the notes in it.
 
     Args:
         song: what the notes are added to.
         notes: all between `start` and `stop`.
+        pedal_moves: beside them.
         start: the join. Notes that the file never ends are ended there, and a held pedal, a bent pitch or a
             faded volume is put right for the channels that go on. What the file does to their settings after that
             is taken back at the same tick. A pedal that is never lifted is, at the file's old end, on all others.
@@ -123,7 +135,7 @@ def merge(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mid
         if message.channel not in played:
             up = message.copy(value=0, time=0)
             additions.setdefault(track, []).append((max(start, tick), SETUP, up))
-    for track, tick, order, message in _note_messages(notes):
+    for track, tick, order, message in [*_pedal_messages(pedal_moves), *_note_messages(notes)]:
         additions.setdefault(track, []).append((tick, order, message))
     result = _empty_like(song.midi)
     for index, track in enumerate(song.midi.tracks):
@@ -139,7 +151,9 @@ def merge(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mid
     return result
 
 
-def extract_new(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) -> mido.MidiFile:
+def extract_new(
+    song: Song, notes: Sequence[NewNote], pedal_moves: Sequence[PedalMove], *, start: int, stop: int
+) -> mido.MidiFile:
     """The new notes alone, from tick 0, with the names, tempo, metre, key and instruments in force at the join."""
     result = _empty_like(song.midi)
     tracks: list[list[tuple[int, int, mido.Message | mido.MetaMessage]]] = [[] for _ in song.midi.tracks]
@@ -158,7 +172,7 @@ def extract_new(song: Song, notes: Sequence[NewNote], *, start: int, stop: int) 
     for part in _parts_of(notes):
         messages = _setup(channels[part.channel], part, is_fresh=True)
         tracks[part.track].extend((0, SETUP, message) for message in messages)
-    for track, tick, order, message in _note_messages(notes):
+    for track, tick, order, message in [*_pedal_messages(pedal_moves), *_note_messages(notes)]:
         tracks[track].append((tick - start, order, message))
     for events in tracks:
         events.sort(key=lambda event: event[:2])
@@ -183,6 +197,12 @@ def _note_messages(notes: Sequence[NewNote]) -> Iterator[tuple[int, int, int, mi
             mido.Message("note_on", channel=part.channel, note=pitch, velocity=velocity),
         )
         yield part.track, end, OFF, mido.Message("note_off", channel=part.channel, note=pitch)
+
+
+def _pedal_messages(moves: Sequence[PedalMove]) -> Iterator[tuple[int, int, int, mido.Message]]:
+    for tick, track, channel, value in moves:
+        message = mido.Message("control_change", channel=channel, control=PEDAL, value=value)
+        yield track, tick, SETUP, message
 
 
 @dataclass
