@@ -9,8 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from adaptgen import domains
-from adaptgen.config import Recipe, SplitsConfig, load_recipe
+from adaptgen.config import Recipe, SplitsConfig
 from adaptgen.errors import InputFileError, RecipeError
+from adaptgen.recipe_files import load_recipe
 from adaptgen.shipped import find_recipe, find_shipped, recipe_names, shipped_folder
 from adaptgen.training.corpus import find_data_folder
 

@@ -121,8 +121,8 @@ def _prepare(
 
 def _read_recipe(path: Path, overrides: list[str]) -> Recipe:
     """The recipe with what the command line says about its settings."""
-    from adaptgen.config import load_recipe
     from adaptgen.errors import RecipeError, UsageError
+    from adaptgen.recipe_files import load_recipe
 
     try:
         return load_recipe(path, overrides=overrides)
