@@ -7,6 +7,7 @@ against the schema in `adaptgen.config`; a mistake names the key, the value and 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,13 +20,33 @@ from adaptgen.errors import RecipeError
 
 __all__ = ["load_recipe"]
 
+SHOWN = reprlib.Repr()
+"""Writes values in sentences, of which aliases can make very large ones out of a few lines of YAML."""
+SHOWN.maxlevel, SHOWN.maxstring, SHOWN.maxlong, SHOWN.maxother = 2, 100, 100, 100
+
 
 class _RepeatedKeyError(yaml.constructor.ConstructorError):
     """A mapping has a key twice."""
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """Refuses a key that is given twice, of which the last would count without a word."""
+    """Refuses a key that is given twice, of which the last would count without a word, and what contains itself."""
+
+    def __init__(self, stream: str | bytes) -> None:
+        super().__init__(stream)
+        self._around: list[str] = []
+        """Anchors of what the node to be read next is in."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        anchor = self.peek_event().anchor
+        if self.check_event(yaml.AliasEvent) and anchor in self._around:
+            raise yaml.composer.ComposerError(
+                problem=f"*{anchor} stands inside of what it stands for", problem_mark=self.peek_event().start_mark
+            )
+        self._around.append(anchor)
+        node = super().compose_node(parent, index)
+        self._around.pop()
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = set()
@@ -131,7 +152,7 @@ def _explain(error: ValidationError) -> str:
         valid = _valid_keys(first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1, cutoff=0.5)
         hint = f"; the nearest is {near[0]!r}" if near else ""
-        return f"unknown key {place!r} (value {first['input']!r}){hint}"
+        return f"unknown key {place!r} (value {SHOWN.repr(first['input'])}){hint}"
     if first["type"] == "missing":
         return f"key {place!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
@@ -139,7 +160,7 @@ def _explain(error: ValidationError) -> str:
         return message
     if isinstance(first["input"], dict):
         return f"{place}: {message}"
-    value = "null" if first["input"] is None else repr(first["input"])
+    value = "null" if first["input"] is None else SHOWN.repr(first["input"])
     return f"{place} is {value}: {message[0].lower() + message[1:]}"
 
 
