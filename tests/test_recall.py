@@ -249,7 +249,9 @@ class TestCheckpoints:
         (folder / "config.json").write_text(json.dumps(config))
         assert load_checkpoint(str(folder)).recall is None
 
-    @pytest.mark.parametrize("damage", [{"frames": 0}, {"bias": None}, {"bias": math.inf}, {"depth": 3}])
+    @pytest.mark.parametrize(
+        "damage", [{"frames": 0}, {"sharpness": -1.0}, {"bias": None}, {"bias": math.inf}, {"depth": 3}]
+    )
     def test_damage_is_named(self, folder: Path, damage: dict[str, object]) -> None:
         config = json.loads((folder / "config.json").read_text())
         config["recall"] |= damage
