@@ -194,11 +194,11 @@ def load_weights(
 
 
 def save_recall(folder: Path, recall: Recall | None) -> None:
-    """Change what a checkpoint's config.json says of recall, and nothing else."""
+    """Change what a checkpoint's config.json says of recall, and nothing else; a killed one leaves no file in it."""
     config = {**read_config(folder), "recall": None if recall is None else asdict(recall)}
-    partial = folder / f"{CONFIG}.partial"
-    partial.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / CONFIG)
+    with replace_folder(folder) as partial:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -36,10 +36,11 @@ from rich.table import Table
 from adaptgen import domains
 from adaptgen.checkpoint import restore_folder
 from adaptgen.cli.common import new_console, progress_bar, write_new
-from adaptgen.config import ModelConfig, Recipe, ShortcutConfig, load_recipe
+from adaptgen.config import ModelConfig, Recipe, ShortcutConfig
 from adaptgen.errors import InputFileError, UsageError
 from adaptgen.evaluation import DocumentScore, bits_per_unit, paired_difference, score_documents
 from adaptgen.model import Transformer
+from adaptgen.recipe_files import load_recipe
 from adaptgen.training.run_folder import read_recipe
 from adaptgen.training.session import Session
 

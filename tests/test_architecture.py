@@ -26,6 +26,7 @@ LAYERS = {
     "adaptgen.shipped": 1,
     "adaptgen.checkpoint_files": 2,
     "adaptgen.model": 2,
+    "adaptgen.recipe_files": 2,
     "adaptgen.reading": 3,
     "adaptgen.domains.base": 2,
     "adaptgen.domains.*": 3,
@@ -200,6 +201,7 @@ def test_there_is_something_to_check() -> None:
 def test_config_and_model_know_little() -> None:
     for name in ("adaptgen.config", "adaptgen.sampling", "adaptgen.shipped"):
         assert set(imports_of(name)) <= {"adaptgen.errors"}
+    assert set(imports_of("adaptgen.recipe_files")) == {"adaptgen.config", "adaptgen.errors"}
     assert {unit(imported) for imported in imports_of("adaptgen.model.transformer")} <= {
         "adaptgen.config",
         "adaptgen.model",

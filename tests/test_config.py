@@ -9,8 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from adaptgen import domains
-from adaptgen.config import Recipe, SplitsConfig, load_recipe
+from adaptgen.config import Recipe, SplitsConfig
 from adaptgen.errors import InputFileError, RecipeError
+from adaptgen.recipe_files import load_recipe
 from adaptgen.shipped import find_recipe, find_shipped, recipe_names, shipped_folder
 from adaptgen.training.corpus import find_data_folder
 
@@ -99,6 +100,7 @@ def test_home_folders_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("training.max_steps", "--set 'training.max_steps' has no '='. Write --set training.max_steps=500."),
         ("training.max_steps=[", "--set 'training.max_steps=[': the value is not valid YAML. Quote it."),
         ("training.max_steps=!!map [1]", "the value is not valid YAML. Quote it."),
+        ("tokenizer.kind=&x [*x]", "--set 'tokenizer.kind=&x [*x]': the value is not valid YAML. Quote it."),
         ("data.folder=2023-02-30", "--set 'data.folder=2023-02-30': the value is not valid YAML. Quote it."),
         ("training.seed=20250131235959", "training.seed is 20250131235959: input should be less than 2147483648"),
         ("name.first=x", "--set 'name.first=x': name is a single value. Shorten the path."),
@@ -177,6 +179,10 @@ def test_init_from_takes_the_place_of_the_model() -> None:
         (b"name: !!bool maybe", "is not valid YAML: "),
         (b"name: !!int ''", "is not valid YAML: "),
         (b"a: " + b"[" * 3000 + b"]" * 3000, "is not valid YAML: it is nested too deeply"),
+        (b"name: a\na: &x [*x]", "is not valid YAML in line 2: *x stands inside of what it stands for"),
+        (b"&x\nname: a\ntokenizer: *x", "is not valid YAML in line 3: *x stands inside of what it stands for"),
+        (b"tokenizer: &x {kind: [{a: &y 1}, *y, *x]}", "in line 1: *x stands inside of what it stands for"),
+        (b"a: &x {<<: *x}", "is not valid YAML in line 1: *x stands inside of what it stands for"),
         (b"\xff\xfe\x00", "is not a text file"),
         (b"name: \xe9", "is not a text file"),
         (b"name: \x00", "is not a text file"),
@@ -189,6 +195,15 @@ def test_files_that_are_no_recipes(tmp_path: Path, content: bytes, expected: str
     path.write_bytes(content)
     assert f"{path}" in error_of(path)
     assert expected in error_of(path)
+
+
+@pytest.mark.parametrize("key", ["name", "nmae"])
+def test_a_value_of_many_aliases_is_not_written_out(key: str) -> None:
+    """Each of twenty lists has the one before it twice, which is a million times x."""
+    lists = ", ".join(f"&a{number} [*a{number - 1}, *a{number - 1}]" for number in range(1, 21))
+    message = error_of(find_recipe("music"), f"{key}=[&a0 x, {lists}]")
+    assert key in message
+    assert len(message) < 1000
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

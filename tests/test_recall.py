@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+import adaptgen
 from adaptgen import recall as recalling
 from adaptgen.checkpoint import load_checkpoint, save_recall
 from adaptgen.config import ModelConfig
@@ -26,6 +31,10 @@ from adaptgen.training.recall import fit_recall
 RECALL = Recall(frames=40, sharpness=12.0, likeness=9.0, record=2.0, bias=-8.0)
 TOKENIZER = SimpleNamespace(count_units=lambda tokens: 1.0)
 all_streams = pytest.mark.parametrize("vocab_sizes", [(9,), (9, 5, 7)], ids=["K1", "K3"])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def build(vocab_sizes: tuple[int, ...], *, noise: float = 0.3) -> Transformer:
@@ -204,14 +213,35 @@ class TestCheckpoints:
     def folder(self, tmp_path: Path) -> Path:
         """The shipped music checkpoint's files, to be changed."""
         source = Path(__file__).parent.parent / "checkpoints" / "music"
+        folder = tmp_path / "best"
+        folder.mkdir()
         for file in source.iterdir():
-            (tmp_path / file.name).write_bytes(file.read_bytes())
-        return tmp_path
+            (folder / file.name).write_bytes(file.read_bytes())
+        return folder
 
     def test_it_is_kept(self, folder: Path) -> None:
         for recall in (RECALL, None):
             save_recall(folder, recall)
             assert load_checkpoint(str(folder)).recall == recall
+
+    def test_killed_it_leaves_the_checkpoint_as_it_was(self, folder: Path) -> None:
+        before = contents(folder)
+        script = (
+            "import os, pathlib, signal, sys\n"
+            "from adaptgen.checkpoint import save_recall\n"
+            "os.rename = os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "save_recall(pathlib.Path(sys.argv[1]), None)\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(Path(adaptgen.__file__).parents[1])}
+        killed = subprocess.run([sys.executable, "-c", script, folder], env=environment)
+        assert killed.returncode == -signal.SIGKILL
+        assert contents(folder) == before
+        save_recall(folder, None)
+        assert [path.name for path in folder.parent.iterdir()] == ["best"], "what was left is cleared away"
+        config = json.loads(before.pop("config.json"))
+        after = contents(folder)
+        assert json.loads(after.pop("config.json")) == {**config, "recall": None}
+        assert after == before
 
     def test_older_checkpoints_have_none(self, folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
@@ -219,7 +249,9 @@ class TestCheckpoints:
         (folder / "config.json").write_text(json.dumps(config))
         assert load_checkpoint(str(folder)).recall is None
 
-    @pytest.mark.parametrize("damage", [{"frames": 0}, {"bias": None}, {"bias": math.inf}, {"depth": 3}])
+    @pytest.mark.parametrize(
+        "damage", [{"frames": 0}, {"sharpness": -1.0}, {"bias": None}, {"bias": math.inf}, {"depth": 3}]
+    )
     def test_damage_is_named(self, folder: Path, damage: dict[str, object]) -> None:
         config = json.loads((folder / "config.json").read_text())
         config["recall"] |= damage

@@ -94,6 +94,11 @@ def test_min_p_0_keeps_all() -> None:
     assert np.array_equal(Sampling(min_p=0).probabilities(logits), Sampling().probabilities(logits))
 
 
+def test_top_p_1_keeps_all() -> None:
+    logits = np.array([0.0, -3.0, 2.0])
+    assert Sampling(top_p=1).probabilities(logits) == pytest.approx(Sampling().probabilities(logits))
+
+
 def test_min_p_1_keeps_ties_for_the_first_place() -> None:
     assert Sampling(min_p=1).probabilities(np.array([1.0, 2.0, 2.0])).tolist() == pytest.approx([0, 0.5, 0.5])
 

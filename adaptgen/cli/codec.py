@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from adaptgen.cli.common import (
     require_suffix,
     result_file,
     say,
+    stages_of,
     write_new,
 )
 from adaptgen.errors import InputFileError, UsageError
@@ -160,17 +161,14 @@ def fit(
     output.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
     with progress_bar(stderr=True) as bar:
-        tasks: dict[str, Any] = {}
-        said = time.monotonic()
+        show_stage, said = stages_of(bar), time.monotonic()
 
         def show(stage: str, done: int, total: int, note: str) -> None:
             nonlocal said
             if not bar.console.is_terminal and time.monotonic() - said > SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 say(f"{stage} {done:,} of {total:,}  {note}".rstrip(), stderr=True)
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total, status="")
-            bar.update(tasks[stage], completed=done, status=note)
+            show_stage(stage, done, total, note)
 
         try:
             about = domain.codec_tools.fit(

@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,7 +21,7 @@ from adaptgen.errors import AdaptgenError, LostProcessError, OutputFileError, Us
 from adaptgen.paths import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 __all__ = [
     "EXIT_INTERRUPTED",
@@ -36,6 +36,7 @@ __all__ = [
     "result_file",
     "result_stem",
     "say",
+    "stages_of",
     "write_new",
 ]
 
@@ -96,6 +97,21 @@ def progress_bar(*, stderr: bool = False, is_hidden: bool = False, in_bytes: boo
         console=console,
         disable=is_hidden or not console.is_terminal,
     )
+
+
+def stages_of(bar: Progress) -> Callable[..., None]:
+    """What shows on a bar how far each of several stages is: `show(stage, done, total, status="")`.
+
+    A stage has a line of its own from its first call on.
+    """
+    tasks: dict[str, TaskID] = {}
+
+    def show(stage: str, done: int, total: int, status: str = "") -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage, total=total, status=status)
+        bar.update(tasks[stage], completed=done, total=total, status=status)
+
+    return show
 
 
 @contextmanager

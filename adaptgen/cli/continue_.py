@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,12 +134,10 @@ def continue_(
         picture=picture,
     )
     suffixes = domain.result_suffixes(file, request)
-    endings = list(suffixes)
+    # The first is of the kind that was named, and has its suffix as the user wrote it.
+    endings = suffixes if named is None else [output.suffix, *suffixes[1:]]
     stem = result_stem(output, f"{file.stem}.continued", {*suffixes, *domain.suffixes})
-    if named is not None:
-        endings[0] = output.suffix
-    stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
-    paths = [[stem.with_name(stem.name + ending) for ending in endings] for stem in stems]
+    paths = _result_paths(stem, endings, variations)
     refuse_existing([path for row in paths for path in row], force=force, inputs=[file])
 
     from adaptgen.checkpoint import load_checkpoint
@@ -177,6 +176,12 @@ def continue_(
         for path, suffix in zip(row, suffixes, strict=True):
             write_new(path, result.files[suffix], force=force)
     _report(results, paths, checkpoint=checkpoint or loaded.name, seed=seed, as_json=as_json)
+
+
+def _result_paths(stem: Path, endings: Sequence[str], variations: int) -> list[list[Path]]:
+    """The files of each variation; of several the number comes before the suffix."""
+    stems = [stem if variations == 1 else Path(f"{stem}.{number}") for number in range(1, variations + 1)]
+    return [[stem.with_name(stem.name + ending) for ending in endings] for stem in stems]
 
 
 def _write_out(text: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from adaptgen.cli.common import progress_bar, say
+from adaptgen.cli.common import progress_bar, say, stages_of
 from adaptgen.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,17 +40,10 @@ def bring_data(recipe: Recipe, source: Path | None, *, stderr: bool) -> Path:
     if recipe.data.download is None:
         raise UsageError(f"the recipe {recipe.name} names no published data", "Give your own with --data")
     with progress_bar(stderr=stderr, in_bytes=True) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show_progress(task: str, done: int, total: int) -> None:
-            if task not in tasks:
-                tasks[task] = bar.add_task(task, total=total, status="")
-            bar.update(tasks[task], completed=done, total=total)
-
         return find_dataset(
             recipe.data.download,
             name=recipe.name,
             source=source,
-            on_progress=show_progress,
+            on_progress=stages_of(bar),
             on_message=lambda message: say(message, stderr=stderr),
         )

@@ -167,7 +167,7 @@ def eval_(
 def _resolve(dataset: str) -> tuple[Domain, Recipe | None]:
     """The domain of a data set, and the recipe that names it where it is a published one."""
     from adaptgen import domains
-    from adaptgen.config import load_recipe
+    from adaptgen.recipe_files import load_recipe
     from adaptgen.shipped import find_recipe
 
     published = dataset_recipes()

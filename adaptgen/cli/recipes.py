@@ -65,8 +65,8 @@ def validate(
     Example: adaptgen recipes validate mine.yaml
     """
     from adaptgen import domains
-    from adaptgen.config import load_recipe
     from adaptgen.errors import AdaptgenError
+    from adaptgen.recipe_files import load_recipe
     from adaptgen.shipped import find_recipe
 
     num_wrong = 0

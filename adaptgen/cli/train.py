@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaptgen.cli.common import EXIT_INTERRUPTED, StopSignals, first_process_speaks, print_json, progress_bar, say
+from adaptgen.cli.common import (
+    EXIT_INTERRUPTED,
+    StopSignals,
+    first_process_speaks,
+    print_json,
+    progress_bar,
+    say,
+    stages_of,
+)
 from adaptgen.cli.dataset import bring_data
 from adaptgen.paths import command_line
 
@@ -101,12 +109,10 @@ def _prepare(
             check_free(folder, resume=resume, force=force)
             settings = _with_folder(settings, str(bring_data(settings, source, stderr=stderr)))
     with progress_bar(stderr=stderr) as bar:
-        tasks: dict[str, Any] = {}
+        show_stage = stages_of(bar)
 
         def show_progress(source: str, done: int, total: int) -> None:
-            if source not in tasks:
-                tasks[source] = bar.add_task(f"Reading {source}", total=total, status="files")
-            bar.update(tasks[source], completed=done)
+            show_stage(f"Reading {source}", done, total, "files")
 
         session = Session(settings, folder, resume=resume, force=force, on_progress=show_progress, ranks=ranks)
     _describe(session, stderr=stderr)
@@ -115,8 +121,8 @@ def _prepare(
 
 def _read_recipe(path: Path, overrides: list[str]) -> Recipe:
     """The recipe with what the command line says about its settings."""
-    from adaptgen.config import load_recipe
     from adaptgen.errors import RecipeError, UsageError
+    from adaptgen.recipe_files import load_recipe
 
     try:
         return load_recipe(path, overrides=overrides)
@@ -240,15 +246,11 @@ def _run(session: Session, stop: StopSignals, *, stderr: bool) -> bool:
                 held_out = f"  validation {validation.nats_per_token:.3f}"
             bar.console.print(f"step {step:,} of {total:,}  {line()}", markup=False)
 
-        of_recall = bar.add_task("Fitting recall", visible=False, status="")
-
-        def show_recall(done: int, total: int) -> None:
-            bar.update(of_recall, completed=done, total=total, visible=True)
-
+        show_stage = stages_of(bar)
         return session.run(
             on_step=show_step,
             on_validation=show_validation,
-            on_recall=show_recall,
+            on_recall=lambda done, total: show_stage("Fitting recall", done, total),
             should_stop=stop.is_requested,
         )
 

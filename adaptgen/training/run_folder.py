@@ -20,8 +20,9 @@ from typing import Any
 import yaml
 
 from adaptgen.checkpoint import RECIPE, restore_folder
-from adaptgen.config import Recipe, load_recipe
+from adaptgen.config import Recipe
 from adaptgen.errors import CheckpointError, OutputFileError, RecipeError
+from adaptgen.recipe_files import load_recipe
 from adaptgen.training.log import CURVE, LOG, TENSORBOARD
 
 try:

@@ -14,9 +14,10 @@ import soundfile
 from stand_ins import FileServer, archive_of, zip_of
 
 from adaptgen import datasets
-from adaptgen.config import DownloadConfig, load_recipe
+from adaptgen.config import DownloadConfig
 from adaptgen.datasets import find_dataset
 from adaptgen.errors import AdaptgenError, DownloadError
+from adaptgen.recipe_files import load_recipe
 from adaptgen.shipped import find_recipe
 
 TEXT8 = b"the quick brown fox jumps over the lazy dog " * 25

@@ -95,6 +95,77 @@ def test_a_word_cut_short_is_finished_as_one_token(tmp_path: Path) -> None:
     assert prompt.complete(np.array([tokens])).files[".txt"] == b"What is the the the"
 
 
+@pytest.mark.parametrize("text", ["猫", "x猫", "the caf\u00e9", "a\U0001f600"])
+def test_a_last_character_of_several_tokens_is_drawn_again_whole(tmp_path: Path, text: str) -> None:
+    """Else the model would read the beginning of a character, and then another one."""
+    path, checkpoint = tmp_path / "text.txt", random_writer("bpe")
+    path.write_bytes(text.encode())
+    prompt = get("text").read_prompt(path, checkpoint.tokenizer, ContinuationRequest(chars=2), window=32)
+    grammar, pieces = prompt.new_grammar(), checkpoint.tokenizer.token_bytes
+    left = text[-1].encode()
+    assert checkpoint.tokenizer.decode(prompt.tokens) + left == text.encode()
+    while left:
+        legal = {pieces[token] for token in np.flatnonzero(grammar.allowed()[0])}
+        assert legal
+        assert all(left.startswith(piece) or piece.startswith(left) for piece in legal)
+        grammar.accept(np.array([pieces.index(left[:1])]))
+        left = left[1:]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe"])
+def test_the_window_is_filled_with_whole_characters(tmp_path: Path, kind: str) -> None:
+    path, tokenizer = tmp_path / "text.txt", random_writer(kind).tokenizer
+    read = "The cat sat. " * 60
+    for text, window in [(read, 32), *((JAPANESE, window) for window in (30, 31, 32, 33))]:
+        path.write_bytes(text.encode())
+        prompt = get("text").read_prompt(path, tokenizer, ContinuationRequest(chars=5), window=window)
+        assert tokenizer.decode(prompt.tokens).decode() in text
+        assert window - 5 <= prompt.tokens.shape[1] <= window
+        assert prompt.tokens[0, 0] != tokenizer.begin
+
+
+@pytest.mark.parametrize(("num_bytes", "num_tokens", "is_whole"), [(5, 6, True), (31, 32, True), (32, 32, False)])
+def test_a_text_that_fits_the_window_begins_with_the_begin_token(
+    tmp_path: Path, num_bytes: int, num_tokens: int, is_whole: bool
+) -> None:
+    path, tokenizer = tmp_path / "text.txt", random_writer().tokenizer
+    path.write_text("a" * num_bytes)
+    tokens = get("text").read_prompt(path, tokenizer, ContinuationRequest(chars=5), window=32).tokens
+    assert tokens.shape == (1, num_tokens)
+    assert (tokens[0, 0].item() == tokenizer.begin) is is_whole
+
+
+def test_the_summary_counts_what_is_new(tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "text.txt", random_writer().tokenizer
+    path.write_bytes("Käse\r\n".encode("cp1252"))
+    prompt = get("text").read_prompt(path, tokenizer, ContinuationRequest(words=3), window=32)
+    result = prompt.complete(tokenizer.encode("zwei\n drei für\n"))
+    assert result.files[".txt"] == "Käse\r\nzwei\r\n drei für".encode("cp1252")
+    assert result.summary == {"words": 3, "characters": 14, "bytes": 15, "encoding": "cp1252"}
+
+
+def test_of_words_blanks_alone_are_none(tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "text.txt", random_writer().tokenizer
+    path.write_text("one two")
+    prompt = get("text").read_prompt(path, tokenizer, ContinuationRequest(words=1), window=32)
+    assert prompt.complete(tokenizer.encode(" \n ")).files[".txt"] == b"one two"
+
+
+def test_a_text_goes_on_for_200_words_if_nothing_is_said(tmp_path: Path) -> None:
+    path, tokenizer = tmp_path / "text.txt", random_writer().tokenizer
+    path.write_text("one")
+    prompt = get("text").read_prompt(path, tokenizer, ContinuationRequest(), window=32)
+    result = prompt.complete(tokenizer.encode(" a" * 300))
+    assert result.summary["words"] == 200
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.TXT.GZ", "a.txt.xz"])
+def test_a_packed_text_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b")
+    with pytest.raises(InputFileError, match="is packed"):
+        get("text").read_prompt(tmp_path / name, random_writer().tokenizer, ContinuationRequest(), window=32)
+
+
 def test_new_text_alone_and_line_ends_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(GERMAN.encode())

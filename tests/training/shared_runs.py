@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from adaptgen.config import load_recipe
+from adaptgen.recipe_files import load_recipe
 from adaptgen.training.distributed import Ranks, join
 from adaptgen.training.session import Session
 

@@ -18,9 +18,10 @@ import torch
 
 import adaptgen
 from adaptgen.checkpoint import load_checkpoint
-from adaptgen.config import ModelConfig, TrainingConfig, load_recipe
+from adaptgen.config import ModelConfig, TrainingConfig
 from adaptgen.errors import RecipeError, UsageError
 from adaptgen.model import Transformer
+from adaptgen.recipe_files import load_recipe
 from adaptgen.training.distributed import Ranks, choose_device
 from adaptgen.training.loop import next_token_loss
 from adaptgen.training.session import Session

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from adaptgen import checkpoint
-from adaptgen.config import load_recipe
 from adaptgen.errors import AdaptgenError, CheckpointError, OutputFileError, RecipeError
+from adaptgen.recipe_files import load_recipe
 from adaptgen.training import loop
 from adaptgen.training.run_folder import clear
 from adaptgen.training.session import Session

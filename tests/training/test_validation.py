@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from adaptgen.config import load_recipe
+from adaptgen.recipe_files import load_recipe
 from adaptgen.training.loop import next_token_loss
 from adaptgen.training.session import Session
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, estimate_phase
-from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Part, Song, read_song
+from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song, read_song
 from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
 
@@ -21,7 +21,6 @@ MERGED_SHARE = 3
 """One in so many files with several parts of one program is also learned with those parts merged into one, as a
 pianist's single track is."""
 LARGEST_SHIFT = 6
-PIANO_PITCHES = (21, 108)
 NEW_PROGRAMS_SHARE = 0.25
 """How often the programs of a training document are exchanged for random ones, so that the model reads a program
 token as a part's name and meets all of them."""
@@ -141,7 +140,7 @@ def augment(tokenizer: MusicTokenizer, tokens: np.ndarray, other: np.ndarray, rn
         if is_pitch.any():
             pitches = segment[is_pitch] - first_pitch
             down = max(-LARGEST_SHIFT, min(0, PIANO_PITCHES[0] - int(pitches.min())))
-            up = min(LARGEST_SHIFT - 1, max(0, PIANO_PITCHES[1] - int(pitches.max())))
+            up = min(LARGEST_SHIFT - 1, max(0, PIANO_PITCHES[-1] - int(pitches.max())))
             segment[is_pitch] += rng.integers(down, up + 1)
         if rng.random() < NEW_PROGRAMS_SHARE:
             is_program = (segment >= first_program) & (segment < first_program + NUM_PROGRAMS)

@@ -13,16 +13,23 @@ from itertools import takewhile
 import mido
 import numpy as np
 
+from adaptgen.domains.music.controllers import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    DATA_ENTRY,
+    EXPRESSION,
+    PAN,
+    PEDAL,
+    RESET,
+    RPN_HIGH,
+    RPN_LOW,
+    VOLUME,
+)
 from adaptgen.domains.music.timing import BarLines, TempoMap, all_events, read_metres, read_tempos
 
 __all__ = ["Controllers", "SoundingNote", "bar_lines", "read_controllers", "sounding_notes"]
 
-
 _MAX_BARS = 2_000
-_VOLUME, _PAN, _EXPRESSION, _PEDAL = 7, 10, 11, 64
-_DATA_ENTRY, _RPN_LOW, _RPN_HIGH = 6, 100, 101
-_ALL_SOUND_OFF, _RESET_CONTROLLERS = 120, 121
-_ALL_NOTES_OFF = range(123, 128)  # the mode messages 124-127 imply it
 
 
 @dataclass(frozen=True, order=True)
@@ -143,9 +150,9 @@ def sounding_notes(midi: mido.MidiFile, *, use_pedal: bool = True) -> list[Sound
         if message.type == "program_change":
             programs.add(event, message.program)
         elif message.type == "control_change":
-            if message.control in (_PEDAL, _RESET_CONTROLLERS):
-                pedals.add(event, message.value if message.control == _PEDAL else 0)
-            elif message.control == _ALL_SOUND_OFF:
+            if message.control in (PEDAL, RESET):
+                pedals.add(event, message.value if message.control == PEDAL else 0)
+            elif message.control == ALL_SOUND_OFF:
                 silences[message.channel].append(event.seconds)
 
     held = _held_notes(timed, track_ends)
@@ -171,7 +178,7 @@ def read_controllers(midi: mido.MidiFile) -> Controllers:
         The controllers as functions of time.
     """
     controllers = Controllers()
-    settings = {_VOLUME: controllers.volume, _EXPRESSION: controllers.expression, _PAN: controllers.panning}
+    settings = {VOLUME: controllers.volume, EXPRESSION: controllers.expression, PAN: controllers.panning}
     registered: dict[tuple[int, int], list[int]] = defaultdict(lambda: [127, 127])
     bend_range: dict[tuple[int, int], int] = defaultdict(lambda: 2)
     for event in _timed_messages(midi)[0]:
@@ -183,11 +190,11 @@ def read_controllers(midi: mido.MidiFile) -> Controllers:
             continue
         elif message.control in settings:
             settings[message.control].add(event, message.value)
-        elif message.control in (_RPN_HIGH, _RPN_LOW):
-            registered[part][message.control == _RPN_LOW] = message.value
-        elif message.control == _DATA_ENTRY and registered[part] == [0, 0]:
+        elif message.control in (RPN_HIGH, RPN_LOW):
+            registered[part][message.control == RPN_LOW] = message.value
+        elif message.control == DATA_ENTRY and registered[part] == [0, 0]:
             bend_range[part] = min(message.value, 24)
-        elif message.control == _RESET_CONTROLLERS:
+        elif message.control == RESET:
             controllers.expression.add(event, 127)
             controllers.bend.add(event, 0)
     return controllers
@@ -247,7 +254,7 @@ def _held_notes(timed: list[_Timed], track_ends: list[float]) -> list[_Held]:
             if is_strike:
                 keys[key] = (event.seconds, message.velocity)
         elif message.type == "control_change" and (
-            message.control == _ALL_SOUND_OFF or message.control in _ALL_NOTES_OFF
+            message.control == ALL_SOUND_OFF or message.control in ALL_NOTES_OFF
         ):
             for key in [key for key in keys if key[1] == message.channel]:
                 finish(key, event.seconds)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from adaptgen.domains.music.density import DensityHabit, find_density
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
 from adaptgen.domains.music.rests import RestHabit, Tune, find_habit, find_tune
-from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Part, Song
+from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
 
@@ -23,7 +23,6 @@ MAX_BARS = 10_000
 """Of up to eight quarters; a longer bar counts as several."""
 
 PIANO_PROGRAMS = range(8)
-PIANO_PITCHES = range(21, 109)
 ALL_PITCHES = range(128)
 GENERAL_MIDI_DRUM_PITCHES = range(35, 82)
 REACH = 5

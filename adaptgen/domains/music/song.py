@@ -21,6 +21,7 @@ from adaptgen.errors import InputFileError
 __all__ = [
     "DRUM_CHANNEL",
     "GENERAL_MIDI_DRUMS",
+    "PIANO_PITCHES",
     "Note",
     "Part",
     "Song",
@@ -33,6 +34,7 @@ DRUM_CHANNEL = 9
 """Channel 10 of General MIDI, counted from zero."""
 GENERAL_MIDI_DRUMS = {22: 42, 26: 46}
 """Hi-hat edges of Roland drum kits, which General MIDI lacks, and the hi-hat sounds it has instead."""
+PIANO_PITCHES = range(21, 109)
 MAX_FILE_BYTES = 4 * 2**20
 """Half a million notes. Reading and writing this much takes about a minute and a gigabyte."""
 

@@ -39,7 +39,7 @@ class SpeechGrammar(Grammar):
         # What the delay leaves for after the join; `ABSENT` where new codes come.
         self.known = known = tokenizer.delay(codes)[:, codes.shape[1] :]
         rate = tokenizer.codec.frames_per_second
-        *pauses, self._pause = _runs(tokenizer.codec.is_quiet[codes[0]])
+        *pauses, self._pause = _pauses(tokenizer.codec.is_quiet[codes[0]])
         shortest, longest = (round(rate * seconds) for seconds in (SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
         # The first one may have begun before the prompt was heard.
         self._most_pause = min(max(shortest, *pauses[1:], 0), longest)
@@ -100,6 +100,6 @@ class SpeechGrammar(Grammar):
         self._pause, self._due_sound = 0, max(0, self._due_sound - 1)
 
 
-def _runs(is_quiet: np.ndarray) -> list[int]:
+def _pauses(is_quiet: np.ndarray) -> list[int]:
     """How long each pause is: the first and the last, which may be none, are those at the ends."""
     return [len(pause) for pause in "".join("q" if quiet else "s" for quiet in is_quiet).split("s")]

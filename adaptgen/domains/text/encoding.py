@@ -184,8 +184,7 @@ def _detect(data: bytes, path: Path) -> str:
             ) from None
     else:
         return "utf-8"
-    # Whole lines, so that no character is cut.
-    looked_at = data if len(data) <= LOOKED_AT else data[: data.rfind(b"\n", 0, LOOKED_AT) + 1 or LOOKED_AT]
+    looked_at = _telling(data)
     if sum(byte >= 0x80 for byte in looked_at) < FEW:
         with suppress(UnicodeDecodeError):
             data.decode(USUAL[0])
@@ -198,6 +197,22 @@ def _detect(data: bytes, path: Path) -> str:
     if is_latin(str(best)):
         return _latin(looked_at, best.encoding)
     return next((name for name in USUAL if name in best.could_be_from_charset), best.encoding)
+
+
+def _telling(data: bytes) -> bytes:
+    """The lines with bytes beyond ASCII, up to `LOOKED_AT`: charset-normalizer sees samples, which may be all ASCII."""
+    if b"\0" in data:
+        # UTF-16, in which a line end is more than its byte.
+        return data[:LOOKED_AT]
+    lines, size = [], 0
+    for line in data.splitlines(keepends=True):
+        if not line.isascii():
+            size += len(line)
+            # Whole lines, so that no character is cut.
+            if lines and size > LOOKED_AT:
+                break
+            lines.append(line)
+    return b"".join(lines)[:LOOKED_AT]
 
 
 def _latin(data: bytes, guess: str) -> str:
