@@ -4,6 +4,8 @@ from __future__ import annotations
 
 BANK, DATA_ENTRY, VOLUME, PAN, EXPRESSION, BANK_FINE = 0, 6, 7, 10, 11, 32
 PEDAL, RPN_LOW, RPN_HIGH = 64, 100, 101
+PEDAL_DOWN = 64
+"""From this value on a pedal is down."""
 ALL_SOUND_OFF, RESET = 120, 121
 ALL_NOTES_OFF = range(123, 128)
 """The mode messages 124 to 127 imply it."""

@@ -15,14 +15,13 @@ from statistics import median
 
 import mido
 
+from adaptgen.domains.music.controllers import PEDAL, PEDAL_DOWN, RESET
 from adaptgen.domains.music.plan import Plan
 from adaptgen.domains.music.splice import NewNote, PedalMove
 from adaptgen.domains.music.timing import all_events
 
 __all__ = ["Pedalling", "find_pedallings", "pedal"]
 
-PEDAL, RESET = 64, 121
-DOWN = 64
 HABIT_BEATS = 64
 """How far back a habit is looked for."""
 LEAST_PRESSES = 4
@@ -55,7 +54,7 @@ def find_pedallings(midi: mido.MidiFile, *, start: int) -> dict[int, Pedalling]:
         if since <= tick < start and message.type == "control_change" and message.control in (PEDAL, RESET):
             value = message.value if message.control == PEDAL else 0
             channel = moves.setdefault(message.channel, [])
-            if not channel or (value >= DOWN) != (channel[-1][2] >= DOWN):
+            if not channel or (value >= PEDAL_DOWN) != (channel[-1][2] >= PEDAL_DOWN):
                 channel.append((tick, track, value))
             else:
                 channel[-1] = channel[-1][0], track, max(value, channel[-1][2])
@@ -65,10 +64,10 @@ def find_pedallings(midi: mido.MidiFile, *, start: int) -> dict[int, Pedalling]:
 
 def _habit_of(moves: Sequence[tuple[int, int, int]], start: int) -> Pedalling | None:
     """From ticks, tracks and values at which a pedal went up and down in turn."""
-    presses = [(tick, track, value) for tick, track, value in moves if value >= DOWN]
+    presses = [(tick, track, value) for tick, track, value in moves if value >= PEDAL_DOWN]
     if len(presses) < LEAST_PRESSES:
         return None
-    timed = [*((tick, value >= DOWN) for tick, _, value in moves), (start, False)]
+    timed = [*((tick, value >= PEDAL_DOWN) for tick, _, value in moves), (start, False)]
     down, up = (
         [later - tick for (tick, was_down), (later, _) in pairwise(timed) if was_down is wanted]
         for wanted in (True, False)

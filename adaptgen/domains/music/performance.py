@@ -20,6 +20,7 @@ from adaptgen.domains.music.controllers import (
     EXPRESSION,
     PAN,
     PEDAL,
+    PEDAL_DOWN,
     RESET,
     RPN_HIGH,
     RPN_LOW,
@@ -290,9 +291,9 @@ def _pedal_spans(entries: list[tuple[float, float]], end_seconds: float) -> tupl
     ups: list[float] = []
     for seconds, value in entries:
         is_down = len(downs) > len(ups)
-        if value >= 64 and not is_down:
+        if value >= PEDAL_DOWN and not is_down:
             downs.append(seconds)
-        elif value < 64 and is_down:
+        elif value < PEDAL_DOWN and is_down:
             ups.append(seconds)
     if len(downs) > len(ups):
         ups.append(max(end_seconds, downs[-1]))
