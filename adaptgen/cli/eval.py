@@ -191,9 +191,7 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
         if found is None:
             raise InputFileError(f"no held-out {domain.name} files come with adaptgen", "Give your own with --data")
         data = found
-    if data.is_file():
-        return data, [data]
-    if not data.is_dir():
+    if not data.exists():
         raise InputFileError(f"there is no file or folder {data}", "Give one with --data")
     splits = split_files(data, domain.suffixes, DataConfig(folder=str(data), validation_share=0, test_share=0))
     files = [path for path, _ in splits["test"] or splits["validation"] or splits["train"]]
