@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ __all__ = [
 SPLITS = ("train", "validation", "test")
 SHARD_VERSION = 2
 FILES_PER_TASK = 8
+LARGEST_HELD_OUT = 0.25
+"""Share of a folder's bytes in one file beyond which it is trained on, unless there are too few smaller ones."""
 
 Skipped = tuple[str, str]
 """A file that could not be used, by its path below the source's folder, and why."""
@@ -123,7 +126,8 @@ def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> di
     Folders named train, validation and test are taken as they are, and so are files in the folder itself that are
     named so before their suffix, if there is more than train; what lies beside them is in no split. Otherwise files
     are dealt out by their hash: names do not matter, and copies of a file fall on the same side. Other files in the
-    folder can move it.
+    folder can move it. Held out are as many files as the shares say, but no empty one, and none with more than a
+    quarter of all bytes if there are smaller ones: a novel among notes is to be trained on.
     """
     if has_split_folders(folder):
         return {split: _hashed(find_files(folder / split, suffixes)) for split in SPLITS}
@@ -133,14 +137,27 @@ def split_files(folder: Path, suffixes: Sequence[str], config: DataConfig) -> di
     if named["train"] and (named["validation"] or named["test"]):
         return {split: _hashed(paths) for split, paths in named.items()}
     files = _hashed(found)
-    digests = sorted({digest for _, digest in files})
-    shares = {"validation": config.validation_share, "test": config.test_share}
-    side, taken = {}, 0
-    for split, share in shares.items():
-        count = min(round(share * len(digests)) or int(share > 0), max(0, len(digests) - taken - 1))
-        side.update(dict.fromkeys(digests[taken : taken + count], split))
-        taken += count
+    sizes: Counter[str] = Counter()
+    for path, digest in files:
+        sizes[digest] += _size(path)
+    left = sorted(digest for digest, size in sizes.items() if size)
+    num_files, num_bytes, side = len(left), sizes.total(), {}
+    for split, share in (("validation", config.validation_share), ("test", config.test_share)):
+        count = min(round(share * num_files) or int(share > 0), max(0, len(left) - 1))
+        smallest = sorted(sizes[digest] for digest in left)[:count]
+        largest = max([LARGEST_HELD_OUT * num_bytes, *smallest])
+        held_out = [digest for digest in left if sizes[digest] <= largest][:count]
+        side.update(dict.fromkeys(held_out, split))
+        left = [digest for digest in left if digest not in side]
     return {split: [item for item in files if side.get(item[1], "train") == split] for split in SPLITS}
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 if it cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def has_split_folders(folder: Path) -> bool:

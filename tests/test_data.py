@@ -99,6 +99,18 @@ def test_a_small_folder_is_trained_on_first(tmp_path: Path, num_files: int) -> N
     assert [len(splits[split]) for split in SPLITS] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]][num_files - 1]
 
 
+def test_the_bulk_of_a_folder_is_trained_on_and_nothing_empty_is_held_out(tmp_path: Path) -> None:
+    for index in range(20):
+        (tmp_path / "novel.txt").write_text(f"once upon a time {index} " * 1000)
+        for note in range(10):
+            (tmp_path / f"{note}.txt").write_text(f"note {note}")
+            (tmp_path / f"empty {note}.txt").write_text("")
+        splits = split_files(tmp_path, (".txt",), CONFIG)
+        held_out = [path for split in ("validation", "test") for path, _ in splits[split]]
+        assert len(held_out) == 6, "a quarter of eleven files with something in them, twice"
+        assert all(path.read_text().startswith("note") for path in held_out)
+
+
 def test_folders_named_as_splits_are_taken_as_they_are(tmp_path: Path) -> None:
     for split in SPLITS:
         (tmp_path / split).mkdir()

@@ -214,7 +214,7 @@ def refuse_existing(paths: Iterable[Path], *, force: bool, inputs: Collection[Pa
         if path.exists() and not path.is_file():
             raise OutputFileError(f"{path} is not a regular file", "Give another file name with -o")
         if path.exists() and not force:
-            raise OutputFileError(f"{path} exists already", "Use --force to overwrite it, or -o for another name")
+            raise _exists(path)
         folder = _behind_links(path).parent
         if not folder.is_dir():
             raise OutputFileError(f"{path} cannot be written: there is no folder {folder}", "Make it first")
@@ -238,11 +238,35 @@ def write_new(path: Path, content: bytes, *, force: bool) -> None:
                 file.write(content)
             # mkstemp's files are for their owner's eyes only.
             partial.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
-            partial.replace(target)
+            if force:
+                partial.replace(target)
+            else:
+                _rename_to_new(partial, target)
         finally:
             partial.unlink(missing_ok=True)
+    except FileExistsError:
+        raise _exists(path) from None
     except OSError as error:
         raise OutputFileError(f"{path} cannot be written: {error.strerror}", "Use -o for another place") from None
+
+
+def _exists(path: Path) -> OutputFileError:
+    return OutputFileError(f"{path} exists already", "Use --force to overwrite it, or -o for another name")
+
+
+def _rename_to_new(partial: Path, target: Path) -> None:
+    """Give a finished file its name, if no other process has taken that in the meantime.
+
+    Raises:
+        FileExistsError: one has.
+    """
+    try:
+        os.link(partial, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links.
+        partial.replace(target)
 
 
 def _behind_links(path: Path) -> Path:

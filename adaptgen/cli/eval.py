@@ -191,9 +191,7 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
         if found is None:
             raise InputFileError(f"no held-out {domain.name} files come with adaptgen", "Give your own with --data")
         data = found
-    if data.is_file():
-        return data, [data]
-    if not data.is_dir():
+    if not data.exists():
         raise InputFileError(f"there is no file or folder {data}", "Give one with --data")
     splits = split_files(data, domain.suffixes, DataConfig(folder=str(data), validation_share=0, test_share=0))
     files = [path for path, _ in splits["test"] or splits["validation"] or splits["train"]]
@@ -299,7 +297,9 @@ def _print(result: dict[str, Any]) -> None:
     unit = result["unit"]
     for item in result["skipped"]:
         say(f"skipped {item['file']}: {item['reason']}", stderr=True)
-    say(f"{result['data']}: {result['documents']:,} documents, {result['units']:,} {unit}s")
+    num_documents = result["documents"]
+    documents = "one document" if num_documents == 1 else f"{num_documents:,} documents"
+    say(f"{result['data']}: {documents}, {result['units']:,} {unit}s")
     table = Table("checkpoint", box=None)
     for heading in ("parameters", "tokens", "nats per token", "perplexity", f"bits per {unit}", "minus the first"):
         table.add_column(heading, justify="right")
@@ -314,8 +314,7 @@ def _print(result: dict[str, Any]) -> None:
             _shown(row.get("difference_to_first")),
         )
     new_console().print(table)
-    few = result["documents"] < 2
-    say("One document has no interval." if few else "In brackets: 95 % intervals over documents.")
+    say("One document has no interval." if num_documents == 1 else "In brackets: 95 % intervals over documents.")
     streams = {row["streams"] for row in result["models"]}
     if len(streams) > 1:
         counts = " and ".join(map(str, sorted(streams)))

@@ -192,8 +192,16 @@ def _describe(session: Session, *, stderr: bool) -> None:
             say(f"  {name}: {reason}", stderr=stderr)
         say(f"  all of them with reasons: {session.folder / SKIPPED}", stderr=stderr)
     if not trainer.validation_batches:
-        say(f"{_why_nothing_is_held_out(session.recipe)}, so the newest weights count as the best.", stderr=stderr)
+        say(f"{_why_nothing_is_held_out(session)}, so the newest weights count as the best.", stderr=stderr)
     config = session.recipe.training
+    held_out = corpus.num_tokens("validation")
+    if trainer.validation_batches and held_out <= config.seq_len * len(trainer.checkpoint.tokenizer.vocab_sizes):
+        say(
+            f"The {held_out:,} tokens for validation are too few to tell well which weights are best: "
+            "to choose others, make folders train and validation, or raise data.validation_share",
+            style="yellow",
+            stderr=stderr,
+        )
     if config.warmup_steps >= config.max_steps:
         say(
             f"The learning rate never gets to {config.learning_rate:g}: training.warmup_steps is "
@@ -209,14 +217,18 @@ def _describe(session: Session, *, stderr: bool) -> None:
         say(f"  {key}: {old} -> {new}", stderr=stderr)
 
 
-def _why_nothing_is_held_out(recipe: Recipe) -> str:
+def _why_nothing_is_held_out(session: Session) -> str:
     from adaptgen.data import has_split_folders
 
+    recipe, corpus = session.recipe, session.corpus
     folders = [Path(recipe.data.folder) / source.path for source in recipe.data.sources]
     if all(has_split_folders(folder) for folder in folders):
         return f"{folders[0]} has a folder train and none named validation with files that can be used"
-    is_meant = recipe.data.validation_share == 0
-    return "Nothing is held out" if is_meant else "There are too few files to hold one out"
+    if recipe.data.validation_share == 0:
+        return "Nothing is held out"
+    if corpus.num_files - len(corpus.skipped) > 1:
+        return "Of what was held out nothing can be used"
+    return "There are too few files to hold one out"
 
 
 def _run(session: Session, stop: StopSignals, *, stderr: bool) -> bool:

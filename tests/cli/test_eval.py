@@ -171,6 +171,7 @@ def test_a_limit_reads_no_more_files_than_it_needs(adaptgen_here: Run, tmp_path:
         (("--dataset", "music", "--seed", "-1"), 2, "--seed is -1"),
         (("--checkpoint", "music", "--data", "nowhere"), 1, "no file or folder nowhere"),
         (("--checkpoint", "music", "--data", "empty"), 1, "has no music files"),
+        (("--checkpoint", "music", "--data", "texts/one.txt"), 1, "texts/one.txt has no music files (.mid, "),
         (("--checkpoint", "music", "--checkpoint", "mine"), 1, "music is for music, mine for text"),
         (("--checkpoint", "mine", "--checkpoint", "other", "--data", "texts"), 1, "does not read the same bytes"),
     ],

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -217,6 +219,29 @@ def test_says_that_a_folder_with_splits_lacks_what_is_held_out(
     assert code == 0, err
     out = " ".join(out.split())
     assert "splits has a folder train and none named validation with files that can be used, so the newest" in out
+
+
+def test_says_that_nothing_held_out_can_be_used(adaptgen_here: Adaptgen, tiny_recipe: Path, songs: Path) -> None:
+    damaged = (b"MThread %d" % number for number in count())
+    # The one that is dealt out first.
+    broken = next(data for data in damaged if hashlib.sha256(data).hexdigest().startswith("00"))
+    (songs / "broken.mid").write_bytes(broken)
+    code, out, err = adaptgen_here("train", tiny_recipe, "--data", songs, *TWO_STEPS)
+    assert code == 0, err
+    assert "Of what was held out nothing can be used, so the newest weights count as the best." in out
+
+
+def test_says_that_too_little_is_held_out_to_tell(adaptgen_here: Adaptgen, tmp_path: Path) -> None:
+    for name, size in (("train", 200), ("validation", 1)):
+        (tmp_path / f"{name}.txt").write_text("She laughed and went on. " * size)
+    arguments = ("train", "text", "--data", tmp_path, *TINY, *TWO_STEPS, "--set", "training.seq_len=64")
+    code, out, err = adaptgen_here(*arguments)
+    assert code == 0, err
+    assert "The 26 tokens for validation are too few to tell well which weights are best" in out
+    (tmp_path / "validation.txt").write_text("She laughed and went on. " * 3)
+    code, out, err = adaptgen_here(*arguments, "--force")
+    assert code == 0, err
+    assert "too few" not in out
 
 
 def one_error(result: tuple[int, str, str]) -> str:

@@ -53,6 +53,28 @@ def test_a_failed_write_leaves_all_as_it_was(
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"song.mid": b"new content"}
 
 
+class Overtaken(FullDisk):
+    """An open file that takes so long to write that another process has its result's name first."""
+
+    target: Path
+
+    def write(self, content: bytes) -> None:
+        self.target.write_bytes(b"another's")
+        self.file.write(content)
+
+
+def test_what_another_process_writes_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Overtaken, "target", tmp_path / "song.mid", raising=False)
+    monkeypatch.setattr("os.fdopen", Overtaken)
+    with pytest.raises(OutputFileError, match="exists already"):
+        write_new(Overtaken.target, b"new", force=False)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"song.mid": b"another's"}
+    write_new(Overtaken.target, b"new", force=True)
+    assert Overtaken.target.read_bytes() == b"new"
+
+
 def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("n" * (LONGEST_NAME - len(".mid")) + ".mid")
     write_new(path, b"new", force=False)

@@ -385,7 +385,7 @@ def test_trains_on_what_it_fetches_and_goes_on_without_a_network(
     assert "Done: 3 steps" in out
     code, out, err = adaptgen_here("eval", "--dataset", "runs/text8/recipe.yaml", "--checkpoint", "again/best")
     assert code == 0, err
-    assert "1 documents, 100 bytes" in out
+    assert "one document, 100 bytes" in out
 
 
 def test_a_run_with_data_of_ones_own_goes_on_with_them(
