@@ -156,12 +156,13 @@ class Plan:
             )
         layout = grid.layout(join_bar, last_bar + 1)
         cells = tuple(_cells(grid, layout, start, stop))
-        habits = [find_habit(slot.parts, grid, join_bar=join_bar) for slot in slots]
+        last_start = max(note.start for part in song.parts for note in part.notes)
+        habits = [find_habit(slot.parts, grid, join_bar=join_bar, last_start=last_start) for slot in slots]
         is_accompanied = [
             not (slot.is_drums or slot.has_one_voice(ticks_per_beat=song.ticks_per_beat)) for slot in slots
         ]
         tunes = [
-            find_tune(slot.parts, grid, join_bar=join_bar) if may_be else None
+            find_tune(slot.parts, grid, join_bar=join_bar, last_start=last_start) if may_be else None
             for slot, may_be in zip(slots, is_accompanied, strict=True)
         ]
         densities = [find_density(slot.parts, ticks_per_beat=grid.bars.ticks_per_beat) for slot in slots]
