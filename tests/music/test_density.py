@@ -16,6 +16,7 @@ from adaptgen.continuation import continue_file
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.music import density
 from adaptgen.domains.music.density import DensityHabit, find_density
+from adaptgen.domains.music.plan import find_slots
 from adaptgen.domains.music.song import parse_song
 from adaptgen.sampling import Sampling
 
@@ -110,3 +111,34 @@ def test_no_bar_is_silent_for_that(tmp_path: Path) -> None:
     path.write_bytes(build(metre(1, 4) + bursts))
     outcome = check(path.read_bytes(), continued(path, crowding, bars=24), Promise(bars=24))
     assert outcome.notes
+
+
+def triads(bars: int, *, single: int = 0) -> list:
+    """Three notes on every half, a little spread, and some single ones."""
+    events = [e for half in range(2 * bars) for k in (0, 4, 7) for e in note(half * 2 * BEAT + k, BEAT, 60 + k)]
+    return events + [e for half in range(single) for e in note(half * 2 * BEAT + BEAT, BEAT // 2, 72)]
+
+
+@pytest.mark.parametrize("wish", [*STUBBORN_WISHES.values(), crowding], ids=[*STUBBORN_WISHES, "crowds"])
+@pytest.mark.parametrize("is_due", [False, True])
+def test_who_has_played_chords_alone_plays_three_notes_or_more(
+    tmp_path: Path, wish: Callable[[str, str], float], is_due: bool
+) -> None:
+    """As long as it has free notes."""
+    path = tmp_path / "triads.mid"
+    path.write_bytes(build(triads(8), *([melody(32, channel=1)] if is_due else [])))
+
+    def short(kind: str, value: str) -> float:
+        return -100 * sum(int(part) for part in value.split(".")[:2]) if kind == "Duration" else wish(kind, value)
+
+    outcome = check(path.read_bytes(), continued(path, short, bars=6), Promise(bars=6))
+    starts = [n.start for n in outcome.notes if n.channel == 0]
+    assert starts
+    assert min(starts.count(start) for start in set(starts)) >= 3
+
+
+@pytest.mark.parametrize(("bars", "single", "plays"), [(4, 0, True), (3, 0, False), (8, 1, False)])
+def test_chords_alone_show_by_eight_onsets(bars: int, single: int, plays: bool) -> None:
+    song = parse_song(build(triads(bars, single=single)), name="triads")
+    (slot,) = find_slots(song.parts)
+    assert slot.plays_chords_alone(ticks_per_beat=BEAT) == plays
