@@ -16,6 +16,7 @@ from adaptgen.continuation import continue_file
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.music import density
 from adaptgen.domains.music.density import DensityHabit, find_density
+from adaptgen.domains.music.plan import find_slots
 from adaptgen.domains.music.song import parse_song
 from adaptgen.sampling import Sampling
 
@@ -49,7 +50,7 @@ def test_a_habit_is_the_most_notes_within_four_quarters_before_an_onset() -> Non
     habit = find_density(song.parts, ticks_per_beat=BEAT)
     assert habit == DensityHabit(18, (27 * BEAT,) * 3 + tuple(beat * BEAT for beat in range(28, 32) for _ in range(4)))
     song = parse_song(build(melody(4)), name="melody")
-    assert find_density(song.parts, ticks_per_beat=BEAT) == DensityHabit(15, (0, BEAT, 2 * BEAT, 3 * BEAT))
+    assert find_density(song.parts, ticks_per_beat=BEAT) == DensityHabit(9, (0, BEAT, 2 * BEAT, 3 * BEAT))
 
 
 @pytest.mark.parametrize("wish", [*STUBBORN_WISHES.values(), crowding], ids=[*STUBBORN_WISHES, "crowds"])
@@ -62,7 +63,7 @@ def test_who_has_played_much_waits_for_a_quarter_whatever_the_model_says(
     before = path.read_bytes()
     outcome = check(before, continued(path, wish, bars=6), Promise(bars=6))
     old = parse_song(before, name="two").parts
-    for channel, most in ((0, 18), (1, 15)):
+    for channel, most in ((0, 18), (1, 9)):
         new = sorted(n.start for n in outcome.notes if n.channel == channel)
         starts = sorted(n.start for part in old if part.channel == channel for n in part.notes) + new
         for last, start in pairwise(sorted(set(new))):
@@ -80,6 +81,16 @@ def test_who_may_not_strike_at_once_strikes_as_soon_as_it_may(tmp_path: Path) ->
     )
     outcome = check(path.read_bytes(), found, Promise(bars=2))
     assert {(n.start - outcome.join) * 12 // BEAT for n in outcome.notes} == {0, 12, 48, 60}
+
+
+def test_who_plays_a_note_now_and_then_does_not_begin_to_trill(tmp_path: Path) -> None:
+    lead = [event for bar in (0, 2, 4, 6) for event in note(bar * BAR, 2 * BEAT, 72, channel=1)]
+    path = tmp_path / "lead.mid"
+    path.write_bytes(build(chords(8), lead))
+    outcome = check(path.read_bytes(), continued(path, STUBBORN_WISHES["plays at every step"], bars=6), Promise(bars=6))
+    first = [n.start - outcome.join for n in outcome.notes if n.channel == 1 and n.start < outcome.join + BAR]
+    assert len(first) == 10, "seven at once, and then quarters"
+    assert first[7:] == [2 * BEAT - BEAT // 2, 3 * BEAT - BEAT // 2, 4 * BEAT - BEAT // 2]
 
 
 def test_who_plays_as_before_is_not_held_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,3 +111,34 @@ def test_no_bar_is_silent_for_that(tmp_path: Path) -> None:
     path.write_bytes(build(metre(1, 4) + bursts))
     outcome = check(path.read_bytes(), continued(path, crowding, bars=24), Promise(bars=24))
     assert outcome.notes
+
+
+def triads(bars: int, *, single: int = 0) -> list:
+    """Three notes on every half, a little spread, and some single ones."""
+    events = [e for half in range(2 * bars) for k in (0, 4, 7) for e in note(half * 2 * BEAT + k, BEAT, 60 + k)]
+    return events + [e for half in range(single) for e in note(half * 2 * BEAT + BEAT, BEAT // 2, 72)]
+
+
+@pytest.mark.parametrize("wish", [*STUBBORN_WISHES.values(), crowding], ids=[*STUBBORN_WISHES, "crowds"])
+@pytest.mark.parametrize("is_due", [False, True])
+def test_who_has_played_chords_alone_plays_three_notes_or_more(
+    tmp_path: Path, wish: Callable[[str, str], float], is_due: bool
+) -> None:
+    """As long as it has free notes."""
+    path = tmp_path / "triads.mid"
+    path.write_bytes(build(triads(8), *([melody(32, channel=1)] if is_due else [])))
+
+    def short(kind: str, value: str) -> float:
+        return -100 * sum(int(part) for part in value.split(".")[:2]) if kind == "Duration" else wish(kind, value)
+
+    outcome = check(path.read_bytes(), continued(path, short, bars=6), Promise(bars=6))
+    starts = [n.start for n in outcome.notes if n.channel == 0]
+    assert starts
+    assert min(starts.count(start) for start in set(starts)) >= 3
+
+
+@pytest.mark.parametrize(("bars", "single", "plays"), [(4, 0, True), (3, 0, False), (8, 1, False)])
+def test_chords_alone_show_by_eight_onsets(bars: int, single: int, plays: bool) -> None:
+    song = parse_song(build(triads(bars, single=single)), name="triads")
+    (slot,) = find_slots(song.parts)
+    assert slot.plays_chords_alone(ticks_per_beat=BEAT) == plays

@@ -345,6 +345,15 @@ def test_every_general_midi_program_sounds() -> None:
     assert font.zones(99, True) is font.zones(0, True), "a kit that the font lacks is played by the standard kit"
 
 
+@pytest.mark.parametrize("number", [38, 65, 87], ids=["synthesised bass", "saxophone", "bass and lead"])
+def test_what_an_instrument_holds_has_no_offset(number: int) -> None:
+    """The samples of these have one of up to a fifth of their peak."""
+    for pitch in (52, 60, 67):
+        sound = render(song(program(number) + note(pitch, 0, 1920)))[0]
+        held = sound[int(0.5 * RATE) : int(1.5 * RATE)]
+        assert abs(held.mean()) < 0.01 * np.abs(held).max()
+
+
 def test_pianoroll_shows_tracks_drums_and_join() -> None:
     midi = song(
         meta("time_signature", 0, numerator=3, denominator=4) + note(60, 0, 2880),

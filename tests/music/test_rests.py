@@ -49,6 +49,14 @@ def test_a_held_note_is_no_rest_and_what_is_long_past_no_habit() -> None:
     assert find_habit(song.parts, grid_of(song), join_bar=40).longest is None
 
 
+@pytest.mark.parametrize(("last_start", "so_far"), [(0, 0), (1, 0), (2, 0), (2.2, 0), (2.5, 1), (3, 1), (4, 2)])
+def test_a_rest_while_the_last_chord_rings_is_no_habit(last_start: float, so_far: int) -> None:
+    """Whoever does not strike it has rested up to it alone."""
+    song = parse_song(build(bars_with_notes(0, 1)), name="bars")
+    found = find_habit(song.parts, grid_of(song), join_bar=40, last_start=BAR * last_start)
+    assert found == RestHabit(0, so_far, BAR + BEAT)
+
+
 def players_by_bar(after: bytes, before: bytes, bars: int) -> list[set[int]]:
     outcome = check(before, after, Promise(bars=bars))
     lines = [outcome.join + BAR * bar for bar in range(bars)]
@@ -70,6 +78,22 @@ def test_who_always_played_plays_on_and_who_left_stays_away_if_the_model_likes(t
     assert all(2 in first | second for first, second in pairwise(playing))
     if wish == "leaves every bar at once":
         assert not any(3 in players for players in playing)
+
+
+@pytest.mark.parametrize("held_bars", [1, 2, 24])
+@pytest.mark.parametrize("is_hit_by_all", [True, False], ids=["hit by all", "hit by one"])
+def test_who_played_up_to_a_last_chord_that_is_held_plays_on(
+    tmp_path: Path, held_bars: int, is_hit_by_all: bool
+) -> None:
+    chord = [event for pitch in (48, 55, 64) for event in note(8 * BAR, held_bars * BAR, pitch)]
+    hit = note(8 * BAR, BEAT, 40, channel=1) + note(8 * BAR, 60, 49, channel=9) if is_hit_by_all else []
+    left = [event for bar in range(7) for event in note(bar * BAR, BEAT, 72, channel=2)]
+    path = tmp_path / "held.mid"
+    path.write_bytes(build(pianist(8) + chord, melody(32, channel=1, low=40), drum_bars(8), hit, left))
+    request = ContinuationRequest(bars=3, sound=False)
+    wish = STUBBORN_WISHES["leaves every bar at once"]
+    (result,) = continue_file(path, stubborn_player(wish), request, Sampling(temperature=0))
+    assert players_by_bar(result.files[".mid"], path.read_bytes(), 3) == [{0, 1, 9}] * 3
 
 
 @pytest.mark.parametrize(

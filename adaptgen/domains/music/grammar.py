@@ -3,9 +3,9 @@
 The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
 and no later than its pitch begins again, a part of one voice strikes one note at a time and lets go of the one before,
-a part plays between its softest and its loudest and not much more at a time than it did
-(adaptgen.domains.music.density), and a bar is left only when something sounds in it and nobody is due
-(adaptgen.domains.music.rests).
+a part of chords alone strikes three notes or more, a part plays between its softest and its loudest and not much more
+at a time than it did (adaptgen.domains.music.density), and a bar is left only when something sounds in it and nobody is
+due (adaptgen.domains.music.rests).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.domains.music.density import Density
-from adaptgen.domains.music.plan import Cell, Plan, Slot
+from adaptgen.domains.music.plan import CHORD_NOTES, Cell, Plan, Slot
 from adaptgen.domains.music.rests import RestHabit, Rests
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 
@@ -71,6 +71,10 @@ class MusicGrammar(Grammar):
         self._num_playable = [int(playable.sum()) for playable in self._playable]
         self._velocity_ids = [_levels(tokenizer, slot) for slot in plan.slots]
         self._has_one_voice = [slot.has_one_voice(ticks_per_beat=plan.ticks_per_beat) for slot in plan.slots]
+        self._least_notes = [
+            CHORD_NOTES if slot.plays_chords_alone(ticks_per_beat=plan.ticks_per_beat) else 1 for slot in plan.slots
+        ]
+        """Which each part strikes at once, if it can."""
         self._last_notes: dict[int, tuple[int, int, int]] = {}
         """Pitch, start and end of what each part of one voice played last."""
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
@@ -109,7 +113,7 @@ class MusicGrammar(Grammar):
             steps = self._ways_on()[self.part]
             row[[tokenizer.position_ids[step] for step in self._tune_steps(steps) or steps]] = True
         elif self.state is State.POSITION:
-            row[self._ids[self.part][self._free_pitches(self.part, self._tick)]] = True
+            row[self._ids[self.part][self._next_pitches()]] = True
         elif self.state is State.PITCH:
             row[self._velocity_ids[self.part][self.pitch if self._slot.is_drums else 0]] = True
         elif self.state is State.VELOCITY:
@@ -119,7 +123,10 @@ class MusicGrammar(Grammar):
         return mask
 
     def _allow_after_note(self, row: np.ndarray) -> None:
-        """A higher pitch, a later step, a later part, or the next bar."""
+        """A higher pitch, a later step, a later part, or the next bar; while a chord lacks notes, a higher pitch."""
+        if self._lacks_notes():
+            row[self._ids[self.part][self._next_pitches()]] = True
+            return
         ways = self._ways_on()
         to_the_tune = self._ways_to_the_tune(ways)
         if to_the_tune:
@@ -174,7 +181,7 @@ class MusicGrammar(Grammar):
         if self.state not in (State.BAR_LENGTH, State.NOTE):
             return ()
         ways = self._ways_on()
-        if self._ways_to_the_tune(ways):
+        if self._lacks_notes() or self._ways_to_the_tune(ways):
             return ()
         found = []
         next_due = self._next_due(ways)
@@ -250,6 +257,20 @@ class MusicGrammar(Grammar):
         """bool `[128]`: what a part may strike at a tick."""
         shortest = self.plan.end_tick(tick, DRUM_STEPS) - tick
         return self._playable[part] & self._notes.free(self.plan.slots[part].channel, tick, tick + shortest)
+
+    def _lacks_notes(self) -> bool:
+        """Whether the chord that is being written must have another note, and can."""
+        is_short = self.state is State.NOTE and self.notes_at_onset < self._least_notes[self.part]
+        return is_short and bool(self._next_pitches().any())
+
+    def _next_pitches(self) -> np.ndarray:
+        """bool `[128]`: what may be struck next at this onset, leaving enough above it for the notes it needs yet."""
+        pitches = self._free_pitches(self.part, self._tick)
+        pitches[: self.pitch + 1] = False
+        num_needed = self._least_notes[self.part] - self.notes_at_onset - 1
+        if num_needed > 0:
+            pitches[np.flatnonzero(pitches)[1:][-num_needed:]] = False
+        return pitches
 
     def _fitting_durations(self) -> np.ndarray:
         """Durations that end before the pitch is struck again and before the plan ends.

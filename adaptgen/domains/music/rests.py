@@ -3,11 +3,12 @@
 A model that has met few bands lets part after part fall silent, and what is silent in the context stays silent. So a
 part that has rested for as many bars as it ever did in the prompt's last bars is due, and must play in the next one.
 The same goes for the tune of a part that accompanies itself, such as a pianist's right hand: it is due by the step at
-which it always came.
+which it always came. While the last chord of the song rings on, nobody rests.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,6 +25,8 @@ TUNE_DEPTH = 7
 """By how many semitones a tune may be below the middle one of its bars' highest notes."""
 LEAST_TUNE_BARS = 4
 """Fewer bars with notes show no tune."""
+LAST_CHORD_BEATS = 1
+"""Within how much of its cell a last chord is struck: it may be spread."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +59,15 @@ class Tune:
     habit: RestHabit
 
 
-def find_habit(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> RestHabit:
-    """The habit of parts that play as one, in the bars before `join_bar`."""
-    return _habit_of([note for part in parts for note in part.notes], grid, join_bar)
+def find_habit(parts: Sequence[Part], grid: Grid, *, join_bar: int, last_start: float = math.inf) -> RestHabit:
+    """The habit of parts that play as one, in the bars before `join_bar`; the song's last note begins at a tick."""
+    return _habit_of([note for part in parts for note in part.notes], grid, join_bar, last_start)
 
 
-def find_tune(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> Tune | None:
+def find_tune(parts: Sequence[Part], grid: Grid, *, join_bar: int, last_start: float = math.inf) -> Tune | None:
     """The tune above an accompaniment, in most of the last bars, of parts that play as one; None if there is none."""
     notes = [note for part in parts for note in part.notes]
-    lines = _lines(grid, join_bar)
+    lines = _lines(grid, join_bar, last_start)
     cells = [[n for n in notes if start <= n.start < stop] for start, stop in pairwise(lines)]
     tops = [max(note.pitch for note in cell) for cell in cells if cell]
     if len(tops) < LEAST_TUNE_BARS:
@@ -78,7 +81,7 @@ def find_tune(parts: Sequence[Part], grid: Grid, *, join_bar: int) -> Tune | Non
         for line, cell in zip(lines, cells, strict=False)
     ]
     latest_step = round(max(entries) * STEPS_PER_BEAT / grid.bars.ticks_per_beat)
-    return Tune(lowest, latest_step, _habit_of(upper, grid, join_bar))
+    return Tune(lowest, latest_step, _habit_of(upper, grid, join_bar, last_start))
 
 
 def _is_accompanied(notes: Sequence[Note], lowest: int) -> bool:
@@ -87,14 +90,17 @@ def _is_accompanied(notes: Sequence[Note], lowest: int) -> bool:
     return any(one.start < other.end and other.start < one.end for one in upper for other in lower)
 
 
-def _lines(grid: Grid, join_bar: int) -> list[int]:
-    """Ticks at which the last cells before the join begin, and the join."""
-    layout = grid.layout(max(0, join_bar - HABIT_BARS), join_bar)
-    return [grid.tick(cell.first_bar, cell.first_step) for cell in layout] + [grid.tick(join_bar, 0)]
+def _lines(grid: Grid, join_bar: int, last_start: float) -> list[int]:
+    """Ticks at which the last cells up to the song's last onset begin, and at which the last of them ends."""
+    early = grid.phase * grid.bars.ticks_per_beat
+    stop_bar = join_bar if last_start >= grid.tick(join_bar, 0) else grid.bars.index(max(0.0, last_start - early)) + 1
+    layout = grid.layout(max(0, stop_bar - HABIT_BARS), stop_bar)
+    end_bar = min(join_bar, layout[-1].first_bar + layout[-1].num_bars)
+    return [grid.tick(cell.first_bar, cell.first_step) for cell in layout] + [grid.tick(end_bar, 0)]
 
 
-def _habit_of(notes: Sequence[Note], grid: Grid, join_bar: int) -> RestHabit:
-    lines = _lines(grid, join_bar)
+def _habit_of(notes: Sequence[Note], grid: Grid, join_bar: int, last_start: float) -> RestHabit:
+    lines = _lines(grid, join_bar, last_start)
     rings_until = max(note.end for note in notes)
     recent = [note for note in notes if note.end > lines[0]]
     sounds = []
@@ -103,9 +109,10 @@ def _habit_of(notes: Sequence[Note], grid: Grid, join_bar: int) -> RestHabit:
         sounds.append(any(n.start < stop and (n.start >= start or n.end - start > enough) for n in recent))
     if not any(sounds):
         return RestHabit(None, 0, rings_until)
-    so_far = sounds[::-1].index(True)
+    last = len(sounds) - 1 - sounds[::-1].index(True)
+    so_far = sum(line < last_start - LAST_CHORD_BEATS * grid.bars.ticks_per_beat for line in lines[last + 1 : -1])
     longest = run = 0
-    for is_sounding in sounds[sounds.index(True) : len(sounds) - so_far]:
+    for is_sounding in sounds[sounds.index(True) : last]:
         run = 0 if is_sounding else run + 1
         longest = max(longest, run)
     return RestHabit(longest, so_far, rings_until)

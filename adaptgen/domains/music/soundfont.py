@@ -28,6 +28,8 @@ __all__ = ["SoundFont", "Zone"]
 _REMEDY = "Give a General MIDI sound font in SF2 or SF3 format, or leave the option out for the built-in one"
 _DRUM_BANK = 128
 _MIN_RELEASE_SECONDS, _MAX_RELEASE_SECONDS = 0.06, 8.0  # shorter clicks, longer is a mistake of the font
+_LEAST_OFFSET = 0.02  # share of a sample's peak: less than this costs nothing
+_OFFSET_SECONDS = 0.03  # in which an offset is taken away, for samples begin at zero
 
 # Generator numbers of the specification (section 8.1.2).
 _START, _END, _LOOP_START, _LOOP_END = 0, 1, 2, 3
@@ -326,12 +328,13 @@ class SoundFont:
         if end - start < 8:
             return None
         root = int(generators[_ROOT_KEY])
+        samples, loop = samples[start:end], (loop_start, loop_end) if is_looped else None
         return Zone(
             keys,
             velocities,
-            samples[start:end],
+            samples if loop is None else _without_offset(samples, loop, int(header["rate"])),
             int(header["rate"]),
-            (loop_start, loop_end) if is_looped else None,
+            loop,
             generators,
             root if 0 <= root < 128 else min(int(header["key"]), 127),
             int(header["correction"]),
@@ -351,6 +354,17 @@ class SoundFont:
                 samples = np.frombuffer(self._data, "<i2", count, self._offset + 2 * start) / np.float32(32_768)
             self._samples[number] = np.ascontiguousarray(samples, dtype=np.float32)
         return self._samples[number]
+
+
+def _without_offset(samples: np.ndarray, loop: tuple[int, int], rate_hz: int) -> np.ndarray:
+    """A sample whose loop has no mean to speak of: held, that would be heard at the ends only, and take up headroom."""
+    offset = samples[loop[0] : loop[1]].mean(dtype=np.float64)
+    if abs(offset) < _LEAST_OFFSET * np.abs(samples).max():
+        return samples
+    share = np.ones(len(samples), dtype=np.float32)
+    num_rising = min(loop[0], int(_OFFSET_SECONDS * rate_hz))
+    share[:num_rising] = np.linspace(0, 1, num_rising, dtype=np.float32)
+    return samples - np.float32(offset) * share
 
 
 def _chunks(data: bytes, start: int, end: int) -> Iterator[tuple[str, tuple[int, int]]]:
