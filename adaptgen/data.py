@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 SPLITS = ("train", "validation", "test")
-SHARD_VERSION = 2
+SHARD_VERSION = 3
 FILES_PER_TASK = 8
 LARGEST_HELD_OUT = 0.25
 """Share of a folder's bytes in one file beyond which it is trained on, unless there are too few smaller ones."""

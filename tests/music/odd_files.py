@@ -246,7 +246,7 @@ add("late by a constant", melody(64, delay=50))
 add("late by nearly an eighth of a beat", melody(64, delay=58))
 add("early by a constant", melody(64, delay=-45))
 add("early drums", melody(64, delay=-45), [(max(0, t - 40), d) for t, d in drum_bars(16)])
-add("off every grid", [e for n in range(64) for e in note(n * 331 + n * n % 97, 200, 60 + n % 7)])
+add("off every grid", [e for n in range(60) for e in note(n * 331 + n * n % 97, 200, 60 + n % 7)])
 add(
     "played by hand",
     by_hand(melody(64), spread=38),
@@ -259,7 +259,7 @@ add(
     by_hand(drum_bars(16), spread=55, late=58),
 )
 add("played by hand on a coarse clock", by_hand(melody(64, beat=24), spread=3, late=2), division=24)
-add("repeated keys by hand", by_hand([e for n in range(256) for e in note(n * 120, 110, 60 + n % 2)], spread=59))
+add("repeated keys by hand", by_hand([e for n in range(256) for e in note(n * 120, 110, 60 + n % 2)], spread=40))
 add("the last note rings a sixteenth over", melody(15) + note(15 * BEAT, BEAT + 120, 64))
 add("the last note rings a tick more than a sixteenth over", melody(15) + note(15 * BEAT, BEAT + 121, 64))
 add(

@@ -130,10 +130,11 @@ def test_what_was_saved_can_be_loaded_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_velocity": 8}, "unknown key 'tokenizer.num_velocity'. The music tokenizer has num_velocities."),
+        ({"num_velocity": 8}, "unknown key 'tokenizer.num_velocity'. The music tokenizer has num_velocities and find_"),
         ({"num_velocities": 0}, "tokenizer.num_velocities is 0. Give a whole number from 1 to 127."),
         ({"num_velocities": 128}, "tokenizer.num_velocities is 128."),
         ({"num_velocities": "many"}, "tokenizer.num_velocities is 'many'."),
+        ({"find_beats": "no"}, "tokenizer.find_beats is 'no'. Give true or false."),
     ],
 )
 def test_bad_options_name_the_key_and_the_remedy(options: dict[str, object], message: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, estimate_phase
+from adaptgen.domains.music.retime import retime
 from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song, read_song
 from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
@@ -49,7 +50,7 @@ def tokenize_bars(
 
 def read_documents(path: Path, tokenizer: MusicTokenizer, *, is_training: bool) -> list[np.ndarray]:
     """The song of a file as tokens; for training sometimes a second time with parts merged."""
-    song = read_song(path)
+    song = _read_in_time(path, tokenizer)
     grid = grid_of(song)
     first_bar, stop_bar = _bar_range(song, grid, path)
     variants = [song.parts]
@@ -65,7 +66,7 @@ def read_documents(path: Path, tokenizer: MusicTokenizer, *, is_training: bool) 
 
 def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | float]:
     """Compare each of a file's notes with one that its tokens say: of the same part and pitch, of nearest onset."""
-    song = read_song(path)
+    song = _read_in_time(path, tokenizer)
     grid = grid_of(song)
     first_bar, stop_bar = _bar_range(song, grid, path)
     tokens = tokenize_bars(song.parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar)
@@ -103,6 +104,13 @@ def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | fl
         "duration_error_beats_mean": round(float(np.mean(duration_errors or [0])), 4),
         "velocity_error_mean": round(float(np.mean(velocity_errors or [0])), 2),
     }
+
+
+def _read_in_time(path: Path, tokenizer: MusicTokenizer) -> Song:
+    """The song of a file, on beats that are found in it where it has none of its own."""
+    song = read_song(path)
+    retimed = retime(song) if tokenizer.find_beats else None
+    return retimed.song if retimed else song
 
 
 def _bar_range(song: Song, grid: Grid, path: Path) -> tuple[int, int]:

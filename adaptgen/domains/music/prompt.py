@@ -19,6 +19,7 @@ from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.pedal import find_pedallings, pedal
 from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
 from adaptgen.domains.music.render import check_sound, encode_wav, render
+from adaptgen.domains.music.retime import retime
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
 from adaptgen.domains.music.timing import TempoMap, read_tempos, tempo_before_slowing
 from adaptgen.domains.music.tokenizer import MusicTokenizer
@@ -46,25 +47,28 @@ class MusicPrompt(Prompt):
         self.path, self.tokenizer, self.request = path, tokenizer, request
         _check_length(request)
         self.song = read_song(path)
+        self._retimed = retime(self.song) if tokenizer.find_beats else None
+        if self._retimed is not None:
+            self.song = self._retimed.song
         if request.from_bar is None:
             join_bar = find_join_bar(self.song)
         else:
             join_bar = request.from_bar - 1
-            self.song = _cut_song(self.song, join_bar, path)
+            _check_from_bar(self.song, join_bar, path)
+            self._cut(join_bar)
         self.grid = grid_of(self.song, anchor=join_bar)
         bars, start = self.song.bars, self.song.bars.start(join_bar)
-        self._restored_tempo = tempo_before_slowing(self.song.midi, bars, join_bar)
+        self._restored_tempo = None if self._retimed else tempo_before_slowing(self.song.midi, bars, join_bar)
         if self._restored_tempo is not None:
             midi = splice.with_tempo(self.song.midi, start, self._restored_tempo)
             self.song = replace(self.song, midi=midi, tempo=TempoMap(read_tempos(midi), midi.ticks_per_beat))
+        stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
         if request.seconds is not None:
-            stop = self.song.tempo.tick(self.song.tempo.seconds(start) + request.seconds)
+            stop = self._after(start, request.seconds)
             if stop <= start:
                 raise UsageError(
                     f"--seconds {request.seconds} is shorter than one tick of {path}", "Give a longer time"
                 )
-        else:
-            stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
         self.plan = Plan.make(self.song, self.grid, join_bar=join_bar, stop=stop)
         if request.sound:
             end_seconds = self.song.tempo.seconds(stop) - (self.song.tempo.seconds(start) if request.new_only else 0.0)
@@ -87,7 +91,8 @@ class MusicPrompt(Prompt):
             start = plan.cells[cell].ticks[position]
             players[program].play(start, duration, pitch, velocity)
         notes = keep_apart([note for player in players.values() for note in player.notes], plan, self.grid)
-        midi = self._splice(notes, pedal(find_pedallings(self.song.midi, start=plan.start), notes, plan))
+        pedal_moves = pedal(find_pedallings(self.song.midi, start=plan.start), notes, plan)
+        midi = self._splice(notes, pedal_moves)
         files = {".mid": _midi_bytes(midi)}
         if self.request.sound:
             files[".wav"] = encode_wav(render(midi, soundfont=self.request.soundfont))
@@ -97,21 +102,51 @@ class MusicPrompt(Prompt):
             from adaptgen.domains.music.pianoroll import draw_pianoroll
 
             join_seconds = 0.0 if self.request.new_only else tempo.seconds(plan.start)
-            files[".png"] = draw_pianoroll(midi, join_seconds=join_seconds, title=printable(self.path.name))
+            # Bar lines are to be those that were found, not those of the file.
+            drawn = midi if self._retimed is None or self.request.new_only else self._merge(notes, pedal_moves)
+            files[".png"] = draw_pianoroll(drawn, join_seconds=join_seconds, title=printable(self.path.name))
         summary = {
             "first_new_bar": self.song.bars.index(plan.start) + 1,
             "bars": plan.num_bars,
             "notes": len(notes),
             "seconds": round(tempo.seconds(plan.stop) - tempo.seconds(plan.start), 3),
         }
+        if self._retimed is not None:
+            tempo_words = f"{self._retimed.quarters_per_minute:.0f} quarter notes a minute"
+            summary["beats"] = f"found in the playing: {self._retimed.beats.metre.name}, in the end {tempo_words}"
         if self._restored_tempo is not None:
             per_minute = 60e6 / self._restored_tempo
             summary["tempo"] = f"{per_minute:.0f} quarter notes a minute, as before the song slows down at its end"
         return Continuation(files=files, summary=summary)
 
+    def _after(self, start: int, seconds: float) -> int:
+        """The last tick that is at most so long after another; of the file where that has ticks of its own."""
+        if self._retimed is None:
+            return self.song.tempo.tick(self.song.tempo.seconds(start) + seconds)
+        tempo = self._retimed.original.tempo
+        return self._retimed.even_tick(tempo.tick(tempo.seconds(self._retimed.file_tick(start)) + seconds))
+
+    def _cut(self, join_bar: int) -> None:
+        """Drop what comes from a bar on."""
+        start = self.song.bars.start(join_bar)
+        if self._retimed is None:
+            self.song = interpret(splice.cut(self.song.midi, start), name=str(self.path))
+        else:
+            self._retimed = self._retimed.cut(start)
+            self.song = self._retimed.song
+
     def _splice(self, notes: list[splice.NewNote], pedal_moves: list[splice.PedalMove]) -> mido.MidiFile:
-        write = splice.extract_new if self.request.new_only else splice.merge
-        return write(self.song, notes, pedal_moves, start=self.plan.start, stop=self.plan.stop)
+        """The result, in the ticks of the file; new music alone has bars of its own."""
+        if self.request.new_only:
+            return splice.extract_new(self.song, notes, pedal_moves, start=self.plan.start, stop=self.plan.stop)
+        if self._retimed is None:
+            return self._merge(notes, pedal_moves)
+        notes, pedal_moves = self._retimed.put_back(notes, pedal_moves)
+        start, stop = (self._retimed.file_tick(tick) for tick in (self.plan.start, self.plan.stop))
+        return splice.merge(self._retimed.original, notes, pedal_moves, start=start, stop=stop)
+
+    def _merge(self, notes: list[splice.NewNote], pedal_moves: list[splice.PedalMove]) -> mido.MidiFile:
+        return splice.merge(self.song, notes, pedal_moves, start=self.plan.start, stop=self.plan.stop)
 
 
 class _Player:
@@ -160,17 +195,16 @@ def _check_length(request: ContinuationRequest) -> None:
         raise UsageError(f"--seconds is {request.seconds}", f"Give a number above 0 and up to {MAX_SECONDS}")
 
 
-def _cut_song(song: Song, join_bar: int, path: Path) -> Song:
+def _check_from_bar(song: Song, join_bar: int, path: Path) -> None:
     last_bar = find_join_bar(song)
     if not 1 <= join_bar <= last_bar:
         raise UsageError(
             f"--from-bar is {join_bar + 1}, and {path} has {last_bar} bars",
             f"Give a bar from 2 to {last_bar + 1}",
         )
-    shorter = interpret(splice.cut(song.midi, song.bars.start(join_bar)), name=str(path))
-    if not shorter.num_notes:
+    start = song.bars.start(join_bar)
+    if not any(note.start < start for part in song.parts for note in part.notes):
         raise InputFileError(f"{path} has no notes before bar {join_bar + 1}", "Give a later bar with --from-bar")
-    return shorter
 
 
 def recent_tokens(

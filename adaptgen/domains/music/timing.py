@@ -108,6 +108,11 @@ class BarLines:
         self._ticks = [segment[0] for segment in self.segments]
         self._first_bars = [segment[1] for segment in self.segments]
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether there is one metre throughout."""
+        return len({(numerator, denominator) for _, _, numerator, denominator in self.segments}) == 1
+
     def _bar_in_last_segment(self, tick: int) -> int:
         start, first_bar, numerator, denominator = self.segments[-1]
         return first_bar + (tick - start) * denominator // (4 * numerator * self.ticks_per_beat)
@@ -156,6 +161,11 @@ class TempoMap:
             self._points.append((tick, seconds, tempo * 1e-6 / ticks_per_beat))
         self._ticks = [point[0] for point in self._points]
         self._seconds = [point[1] for point in self._points]
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether there is one tempo throughout."""
+        return len({per_tick for *_, per_tick in self._points}) == 1
 
     @staticmethod
     def _extrapolate(point: tuple[int, float, float], tick: float) -> float:

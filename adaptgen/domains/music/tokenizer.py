@@ -97,6 +97,7 @@ class MusicTokenizer(Tokenizer):
 
     Args:
         num_velocities: levels of loudness.
+        find_beats: read music that was played without a click on the beats found in it, not on those of its file.
 
     Attributes:
         remi: the MidiTok tokenizer.
@@ -105,12 +106,13 @@ class MusicTokenizer(Tokenizer):
 
     unit_name = "note"
 
-    def __init__(self, *, num_velocities: int = DEFAULT_NUM_VELOCITIES) -> None:
+    def __init__(self, *, num_velocities: int = DEFAULT_NUM_VELOCITIES, find_beats: bool = True) -> None:
         # MidiTok imports torch, which takes seconds that `render` and `recipes validate` do without.
         from miditok import REMI, TokenizerConfig
 
         sixteenths = CELL_STEPS // STEPS_PER_SIXTEENTH
-        self.options = {"num_velocities": num_velocities}
+        self.options = {"num_velocities": num_velocities, "find_beats": find_beats}
+        self.find_beats = find_beats
         self.remi = REMI(
             TokenizerConfig(
                 pitch_range=(0, 127),
@@ -154,7 +156,8 @@ class MusicTokenizer(Tokenizer):
 
     @property
     def fingerprint(self) -> str:
-        description = json.dumps([FORMAT, list(self.ids), DURATIONS, STEPS_PER_BEAT])
+        beats = [] if self.find_beats else ["beats of the file"]
+        description = json.dumps([FORMAT, list(self.ids), DURATIONS, STEPS_PER_BEAT, *beats])
         return hashlib.sha256(description.encode()).hexdigest()[:16]
 
     def encode(
@@ -280,12 +283,16 @@ class MusicTokenizer(Tokenizer):
 
     @classmethod
     def check_options(cls, options: dict[str, Any]) -> None:
-        unknown = sorted(set(options) - {"num_velocities"})
+        unknown = sorted(set(options) - {"num_velocities", "find_beats"})
         if unknown:
-            raise RecipeError(f"unknown key 'tokenizer.{unknown[0]}'", "The music tokenizer has num_velocities")
+            raise RecipeError(
+                f"unknown key 'tokenizer.{unknown[0]}'", "The music tokenizer has num_velocities and find_beats"
+            )
         levels = options.get("num_velocities", DEFAULT_NUM_VELOCITIES)
         if not isinstance(levels, int) or not 1 <= levels <= 127:
             raise RecipeError(f"tokenizer.num_velocities is {levels!r}", "Give a whole number from 1 to 127")
+        if not isinstance(options.get("find_beats", True), bool):
+            raise RecipeError(f"tokenizer.find_beats is {options['find_beats']!r}", "Give true or false")
 
     @classmethod
     def from_options(cls, options: dict[str, Any]) -> MusicTokenizer:
