@@ -22,7 +22,8 @@ setup(
     cmdclass={"build_py": BuildPackage},
     packages=[*find_packages(include=["adaptgen", "adaptgen.*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data={"": ["*.safetensors"], "adaptgen": ["py.typed"]} | {package: ["**/*"] for package in SHIPPED},
+    package_data={"": ["*.safetensors", "*.json"], "adaptgen": ["py.typed"]}
+    | {package: ["**/*"] for package in SHIPPED},
     exclude_package_data={package: ["**/__pycache__/*", "*.py", "**/*.pyc"] for package in SHIPPED},
     include_package_data=False,
 )

@@ -28,6 +28,7 @@ class Bars:
     """
 
     def __init__(self, file: File) -> None:
+        self.beat = file.division
         segments = {0: Fraction(4 * file.division)}
         for tick, _, data in file.merged:
             if data[:2] == bytes([0xFF, METRE]) and len(data) == 6 and data[2] and data[3] <= 6:
@@ -49,6 +50,16 @@ class Bars:
         for _ in range(count):
             tick = self.next_line(tick)
         return tick
+
+
+class FoundBars(Bars):
+    """Bar lines that were found in what was played, of which the first is where new music begins."""
+
+    def __init__(self, lines: list[int], *, beat: int) -> None:
+        self.lines, self.beat = lines, beat
+
+    def next_line(self, tick: int | Fraction) -> int:
+        return next(line for line in self.lines if line > tick)
 
 
 def seconds_at(file: File, tick: int) -> Fraction:
@@ -85,6 +96,14 @@ class Promise:
 
 
 @dataclass
+class Found:
+    """Bars of a file that has none of its own: lines in ticks from the join on, and the ticks of a quarter there."""
+
+    lines: list[int]
+    beat: int
+
+
+@dataclass
 class Outcome:
     """What `check` found: where the new part lies and its notes."""
 
@@ -112,31 +131,32 @@ def stop_after(file: File, join: int, seconds: float) -> int:
     return start + int((end - seconds_at(file, start)) * 1_000_000 * file.division / tempos[start])
 
 
-def check(before: bytes, after: bytes, promise: Promise) -> Outcome:
+def check(before: bytes, after: bytes, promise: Promise, *, found: Found | None = None) -> Outcome:
     """Fail with a reason unless `after` is a continuation of `before` that keeps every promise."""
     old, new = parse(before), parse(after)
     assert new.division == old.division
     assert new.midi_format == old.midi_format or (new.midi_format == 1 and len(new.tracks) > 1)
     assert len(new.tracks) == len(old.tracks)
     check_tracks_end(old, new, is_cut=promise.from_bar is not None)
-    if promise.from_bar is None:
+    bars = FoundBars(found.lines, beat=found.beat) if found else Bars(new)
+    if found is not None:
+        join = found.lines[0]
+    elif promise.from_bar is None:
         join = join_of(old, notes_of(old))
     else:
         join = Bars(old).line_after(0, promise.from_bar - 1)
+    if promise.from_bar is not None:
         old = cut(old, join)
-    if promise.bars is not None:
-        stop = Bars(new).line_after(join, promise.bars)
-    else:
-        stop = stop_after(new, join, promise.seconds)
+    stop = bars.line_after(join, promise.bars) if promise.bars is not None else stop_after(new, join, promise.seconds)
     old_notes = notes_of(old)
     notes = pair(added_events(old, new), unended=[note for note in old_notes if not note.is_ended], join=join)
     notes = with_programs(new, notes)
     check_places(notes, old_notes, join=join, stop=stop)
     check_players(notes, old_notes)
     check_velocities(notes, old, new)
-    check_voices(notes, old_notes, beat=old.division)
-    check_controllers(new, notes, join=join, stop=stop)
-    check_no_bar_is_silent(notes, new, join=join, stop=stop)
+    check_voices(notes, old_notes, beat=bars.beat)
+    check_controllers(new, notes, join=join, stop=stop, beat=bars.beat)
+    check_no_bar_is_silent(notes, bars, join=join, stop=stop)
     return Outcome(join, stop, notes)
 
 
@@ -252,7 +272,7 @@ def check_voices(notes: list[Sounding], old_notes: list[Sounding], *, beat: int)
                 assert end <= later, f"{player}, who has one voice, plays two notes at {later}"
 
 
-def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int) -> None:
+def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int, beat: int) -> None:
     """Fail if a pitch is bent or a channel faded or set otherwise than at the join while it plays, or a pedal hangs.
 
     Only a channel that was pedalled is, for no longer than eight quarters, and to the end at most.
@@ -277,7 +297,7 @@ def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int)
                 if pedal >= 64:
                     pressed = tick if pressed is None else pressed
                 elif pressed is not None:
-                    assert tick - pressed <= 8 * new.division, f"channel {channel} has its pedal down from {pressed}"
+                    assert tick - pressed <= 8 * beat, f"channel {channel} has its pedal down from {pressed}"
                     pressed = None
                 assert not bend, f"channel {channel} is bent at {tick}"
         assert pressed is None, f"the pedal of channel {channel} hangs from {pressed}"
@@ -305,11 +325,11 @@ def value_of(control: int, data: bytes) -> int | None:
     return data[2] if data[1] == control else None
 
 
-def check_no_bar_is_silent(notes: list[Sounding], new: File, *, join: int, stop: int) -> None:
+def check_no_bar_is_silent(notes: list[Sounding], bars: Bars, *, join: int, stop: int) -> None:
     """Fail unless in every whole new bar a new note begins, or rings on by more than a sixteenth or all through."""
-    bars, line = Bars(new), join
+    line = join
     while (following := bars.next_line(line)) <= stop:
-        enough = min(Fraction(new.division, 4), following - line - 1)
+        enough = min(Fraction(bars.beat, 4), following - line - 1)
         begins = any(line <= note.start < following for note in notes)
         rings_on = any(note.start < line and note.end - line > enough for note in notes)
         assert begins or rings_on, f"the bar from {line} to {following} is silent"

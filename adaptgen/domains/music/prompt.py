@@ -62,13 +62,15 @@ class MusicPrompt(Prompt):
         if self._restored_tempo is not None:
             midi = splice.with_tempo(self.song.midi, start, self._restored_tempo)
             self.song = replace(self.song, midi=midi, tempo=TempoMap(read_tempos(midi), midi.ticks_per_beat))
-        stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
         if request.seconds is not None:
-            stop = self._after(start, request.seconds)
+            stop, self._file_stop = self._after(start, request.seconds)
             if stop <= start:
                 raise UsageError(
                     f"--seconds {request.seconds} is shorter than one tick of {path}", "Give a longer time"
                 )
+        else:
+            stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
+            self._file_stop = self._retimed.line_tick(stop) if self._retimed else stop
         self.plan = Plan.make(self.song, self.grid, join_bar=join_bar, stop=stop)
         if request.sound:
             end_seconds = self.song.tempo.seconds(stop) - (self.song.tempo.seconds(start) if request.new_only else 0.0)
@@ -119,12 +121,14 @@ class MusicPrompt(Prompt):
             summary["tempo"] = f"{per_minute:.0f} quarter notes a minute, as before the song slows down at its end"
         return Continuation(files=files, summary=summary)
 
-    def _after(self, start: int, seconds: float) -> int:
-        """The last tick that is at most so long after another; of the file where that has ticks of its own."""
+    def _after(self, start: int, seconds: float) -> tuple[int, int]:
+        """The last tick that is at most so long after another, and the tick of the file that is the same."""
         if self._retimed is None:
-            return self.song.tempo.tick(self.song.tempo.seconds(start) + seconds)
+            stop = self.song.tempo.tick(self.song.tempo.seconds(start) + seconds)
+            return stop, stop
         tempo = self._retimed.original.tempo
-        return self._retimed.even_tick(tempo.tick(tempo.seconds(self._retimed.file_tick(start)) + seconds))
+        stop = tempo.tick(tempo.seconds(self._retimed.line_tick(start)) + seconds)
+        return self._retimed.even_tick(stop), stop
 
     def _cut(self, join_bar: int) -> None:
         """Drop what comes from a bar on."""
@@ -141,8 +145,8 @@ class MusicPrompt(Prompt):
             return splice.extract_new(self.song, notes, pedal_moves, start=self.plan.start, stop=self.plan.stop)
         if self._retimed is None:
             return self._merge(notes, pedal_moves)
-        notes, pedal_moves = self._retimed.put_back(notes, pedal_moves)
-        start, stop = (self._retimed.file_tick(tick) for tick in (self.plan.start, self.plan.stop))
+        start, stop = self._retimed.line_tick(self.plan.start), self._file_stop
+        notes, pedal_moves = self._retimed.put_back(notes, pedal_moves, stop=stop)
         return splice.merge(self._retimed.original, notes, pedal_moves, start=start, stop=stop)
 
     def _merge(self, notes: list[splice.NewNote], pedal_moves: list[splice.PedalMove]) -> mido.MidiFile:

@@ -15,6 +15,7 @@ import mido
 import numpy as np
 
 from adaptgen.domains.music.beats import TEMPI, TOGETHER_SECONDS, Beats, Onsets, find_beats
+from adaptgen.domains.music.grid import STEPS_PER_BEAT
 from adaptgen.domains.music.song import Song, interpret
 from adaptgen.domains.music.splice import NewNote, PedalMove, cut, untimed
 from adaptgen.domains.music.timing import timed
@@ -31,8 +32,8 @@ LEAST_CONCENTRATION = 0.3
 in the middle of their windows; scores, and songs with a click, to .77 and more."""
 PACE_BEATS = 24
 """Music goes on in the median tempo of so many of the last intervals, which an end that slows down changes little."""
-TICKS_UNIT, MOST_TICKS = 480, 32_640
-"""Ticks of a quarter are a multiple of the first, so that twelfths are whole, and a MIDI file can say no more."""
+MOST_TICKS = 32_760
+"""That a MIDI file can say a quarter has, in whole twelfths."""
 SLOWEST_TEMPO = 2**24 - 1
 """Microseconds a quarter; a pause of a minute is shorter in the song with even beats."""
 
@@ -56,13 +57,17 @@ def keeps_no_grid(song: Song) -> bool:
 
 
 def retime(song: Song) -> Retimed | None:
-    """A song on the beats that are found in it; None if it keeps to its own, or none are found."""
+    """A song on the beats that are found in it.
+
+    Returns:
+        None if it keeps to its own beats, none are found, or there are too few ticks to a beat.
+    """
     if not keeps_no_grid(song):
         return None
     per_tick = song.tempo.seconds(1)
     notes = sorted((note.start * per_tick, note.pitch) for part in song.parts for note in part.notes)
     beats = find_beats(Onsets.of(notes))
-    if beats is None or TEMPI[-1] / per_tick > MOST_TICKS * beats.metre.beat_quarters:
+    if beats is None or TEMPI[0] / per_tick < 2 * STEPS_PER_BEAT:
         return None
     return Retimed.of(song, beats)
 
@@ -100,9 +105,9 @@ class Retimed:
             midi.tracks.append(untimed(kept, end=int(ticks[-1]) if events else 0))
         return cls(song, interpret(midi, name="the song with even beats"), beats, warp)
 
-    def file_tick(self, tick: int) -> int:
+    def line_tick(self, tick: int) -> int:
         """The first tick of the file that does not come before a tick of the song with even beats."""
-        return self._warp.file_tick(tick)
+        return self._warp.first_file_tick(tick)
 
     def even_tick(self, tick: int) -> int:
         """Where a tick of the file is in the song with even beats."""
@@ -117,19 +122,25 @@ class Retimed:
 
     def cut(self, tick: int) -> Retimed:
         """Both up to a tick of the song with even beats, at which a beat begins."""
-        shorter = interpret(cut(self.original.midi, self.file_tick(tick)), name="the song")
+        shorter = interpret(cut(self.original.midi, self.line_tick(tick)), name="the song")
         num_beats = int(np.searchsorted(self._warp.even, tick, side="right")) - self._warp.num_points_before
         seconds = self.beats.seconds[: max(2, num_beats)]
         return Retimed.of(shorter, Beats(self.beats.metre, seconds, self.beats.first))
 
     def put_back(
-        self, notes: Sequence[NewNote], pedal_moves: Sequence[PedalMove]
+        self, notes: Sequence[NewNote], pedal_moves: Sequence[PedalMove], *, stop: int
     ) -> tuple[list[NewNote], list[PedalMove]]:
-        """New notes and pedal moves in ticks of the file."""
-        back = self._warp.file_tick
-        placed = [
-            note._replace(start=(start := back(note.start)), end=max(start + 1, back(note.end))) for note in notes
-        ]
+        """New notes and pedal moves in ticks of the file, those of which are not equal that were not.
+
+        Args:
+            notes, pedal_moves: after the last beat that was found.
+            stop: tick of the file that none goes beyond.
+        """
+
+        def back(tick: int) -> int:
+            return min(stop, self._warp.first_file_tick(tick + 1) - 1)
+
+        placed = [note._replace(start=back(note.start), end=back(note.end)) for note in notes]
         return placed, [move._replace(tick=back(move.tick)) for move in pedal_moves]
 
 
@@ -157,10 +168,10 @@ class _Warp:
     def of(cls, beats: Beats, *, seconds_per_tick: float) -> _Warp:
         """Bars begin where those of the beats do, and there are as many before them as the file has room for."""
         ticks, metre = beats.seconds / seconds_per_tick, beats.metre
-        unit = TICKS_UNIT * metre.beat_quarters
-        # No two ticks of the file become one.
-        beat_ticks = round(unit * min(MOST_TICKS // TICKS_UNIT, math.ceil(TEMPI[-1] / seconds_per_tick / unit)))
-        before, pace = (np.median(np.diff(part)) for part in (ticks[:PACE_BEATS], ticks[-PACE_BEATS:]))
+        before, pace = (float(np.median(np.diff(part))) for part in (ticks[:PACE_BEATS], ticks[-PACE_BEATS:]))
+        # Behind the last beat a tick of the file is no longer than one of even beats, so that new notes stay apart.
+        steps = min(MOST_TICKS, int(pace / metre.beat_quarters)) // STEPS_PER_BEAT
+        ticks_per_beat = steps * STEPS_PER_BEAT
         num_before = math.ceil(ticks[0] / before)
         num_bars = math.ceil(max(0, num_before - beats.first) / metre.num_beats)
         first = num_bars * metre.num_beats + beats.first
@@ -168,7 +179,7 @@ class _Warp:
         if first:
             points.insert(0, (0, ticks[0] - first * before))
         places, files = (np.array(values, dtype=float) for values in zip(*points, strict=True))
-        ticks_per_beat = round(beat_ticks / metre.beat_quarters)
+        beat_ticks = ticks_per_beat * metre.beat_quarters
         return cls(
             ticks_per_beat,
             (metre.numerator, metre.denominator),
@@ -183,9 +194,9 @@ class _Warp:
         even = np.interp(ticks, self.file, self.even)
         pace = (self.even[-1] - self.even[-2]) / (self.file[-1] - self.file[-2])
         even = np.where(ticks > self.file[-1], self.even[-1] + (ticks - self.file[-1]) * pace, even)
-        return np.round(even).astype(np.int64)
+        return np.floor(even + 1e-6).astype(np.int64)
 
-    def file_tick(self, tick: int) -> int:
+    def first_file_tick(self, tick: int) -> int:
         """The first tick of the file, from 0, whose even tick is not before this."""
         if tick > self.even[-1]:
             pace = (self.file[-1] - self.file[-2]) / (self.even[-1] - self.even[-2])
