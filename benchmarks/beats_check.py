@@ -2,12 +2,13 @@
 
     python benchmarks/beats_check.py --data FOLDER --json benchmarks/results/beats_check.json
 
-FOLDER holds asap_performance/ and asap_score/, performances and their scores, whose test splits are compared. Notes of
-a score are found in its performance by dynamic time warping over what is struck together; its beats are where those
+First, how many files of the test split of each corpus below FOLDER are taken to be played without a click. Then FOLDER
+holds asap_performance/ and asap_score/, performances and their scores; of the test splits one performance of each piece
+is compared with its score. Notes of a score are found in its performance by dynamic time warping over what is struck together; its beats are where those
 notes are. Beats that are found (`adaptgen.domains.music.beats`) count by mir_eval's measures: F, within 70 ms, for
 beats and for bar lines, and AMLt, the share of beats in stretches that are right at the score's level, at half or twice
-its tempo, or off the beat. Then the checkpoint's bits per note of the file, on the beats that the file says and on those
-that are found.
+its tempo, or off the beat. Last the checkpoint's bits per note of the file, on the beats that the file says and on
+those that are found.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from adaptgen.checkpoint import load_checkpoint
 from adaptgen.cli.common import progress_bar
 from adaptgen.domains.music.beats import Beats
 from adaptgen.domains.music.corpus import read_documents
-from adaptgen.domains.music.retime import retime
+from adaptgen.domains.music.retime import keeps_no_grid, retime
 from adaptgen.domains.music.song import Song, read_song
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 from adaptgen.errors import InputFileError
@@ -127,6 +128,20 @@ def measure(found: Beats, beats: np.ndarray, lines: np.ndarray) -> dict[str, flo
     }
 
 
+def piece_of(path: Path) -> str:
+    """What is played in a performance: its name without the pianist."""
+    return path.stem.rsplit("__", 1)[0]
+
+
+def count_free(data: Path, split: str) -> dict[str, tuple[int, int]]:
+    """Of each corpus, how many files keep no grid, and how many there are."""
+    return {
+        folder.parent.name: (sum(keeps_no_grid(read_song(path)) for path in paths), len(paths))
+        for folder in sorted(data.glob(f"*/{split}"))
+        if (paths := sorted(folder.rglob("*.mid")))
+    }
+
+
 def main(
     data: Annotated[Path, typer.Option(help="Folder with asap_performance/ and asap_score/ in it.")],
     checkpoint: Annotated[str, typer.Option(help="A shipped name or a folder.")] = "music",
@@ -138,11 +153,13 @@ def main(
     """Find beats in performances, and compare them with those of their scores."""
     if threads is not None:
         torch.set_num_threads(threads)
-    paths = sorted((data / "asap_performance" / split).glob("*.mid"))
+    performances = sorted((data / "asap_performance" / split).glob("*.mid"), reverse=True)
+    paths = sorted({piece_of(path): path for path in performances}.values())
     if not paths:
         raise InputFileError(f"{data} has no asap_performance/{split}", "Give another folder with --data")
     loaded = load_checkpoint(checkpoint, domain=domains.get("music"))
     tokenizers = [MusicTokenizer(**loaded.tokenizer.to_options() | {"find_beats": find}) for find in (False, True)]
+    free = count_free(data, split)
     rows: list[dict[str, Any]] = []
     documents: list[list[np.ndarray]] = [[], []]
     num_notes: list[int] = []
@@ -152,7 +169,7 @@ def main(
             bar.update(task, status=path.stem[:30], advance=1)
             performance, score_path = (
                 read_song(path),
-                data / "asap_score" / split / f"{path.stem.rsplit('__', 1)[0]}.mid",
+                data / "asap_score" / split / f"{piece_of(path)}.mid",
             )
             retimed = retime(performance)
             if retimed is None:
@@ -179,6 +196,8 @@ def main(
     bits = [bits_per_unit(each, seed=seed) for each in scores]
     difference = paired_difference(scores[1], scores[0], seed=seed)
     console, table = Console(), Table("measure", "performances", "value")
+    for corpus, (num_free, total) in free.items():
+        table.add_row(f"played without a click, {corpus}", str(total), str(num_free))
     for name, value in means.items():
         table.add_row(name, str(len(aligned_rows)), f"{value:.3f}")
     for name, each in zip(("on the beats of the file", "on those found"), bits, strict=True):
@@ -191,6 +210,7 @@ def main(
             "run": describe_run(seed=seed),
             "checkpoint": loaded.name,
             "split": split,
+            "without_a_click": {corpus: {"found": num, "files": total} for corpus, (num, total) in free.items()},
             "means": means,
             "bits_per_note": {"file": bits[0].value, "found": bits[1].value},
             "difference": [difference.value, difference.low, difference.high],
