@@ -4,11 +4,11 @@
 
 First, how many files of the test split of each corpus below FOLDER are taken to be played without a click. Then FOLDER
 holds asap_performance/ and asap_score/, performances and their scores; of the test splits one performance of each piece
-is compared with its score. Notes of a score are found in its performance by dynamic time warping over what is struck together; its beats are where those
-notes are. Beats that are found (`adaptgen.domains.music.beats`) count by mir_eval's measures: F, within 70 ms, for
-beats and for bar lines, and AMLt, the share of beats in stretches that are right at the score's level, at half or twice
-its tempo, or off the beat. Last the checkpoint's bits per note of the file, on the beats that the file says and on
-those that are found.
+is compared with its score. Notes of a score are found in its performance by dynamic time warping over what is struck
+together; its beats are where those notes are. Beats that are found (`adaptgen.domains.music.beats`) count by mir_eval's
+measures: F, within 70 ms, for beats and for bar lines, and AMLt, the share of beats in stretches that are right at the
+score's level, at half or twice its tempo, or off the beat. Last the checkpoint's bits per note of the file, on the
+beats that the file says and on those that are found.
 """
 
 from __future__ import annotations

@@ -71,12 +71,12 @@ CHANGE_NEIGHBOURS = 4
 CHANGE_LEVELS = (0.0, 0.1)
 NUM_KINDS = 2 * NUM_SIZES * (len(CHANGE_LEVELS) + 1)
 
-TEMPI = np.exp(np.arange(np.log(0.25), np.log(1.6), 0.03))
+TEMPI = np.exp(np.arange(np.log(0.25), np.log(1.6), 0.05))
 """Seconds a beat."""
 USUAL_TEMPO_SPREAD = 0.45
 DRIFT_PER_ROOT_SECOND = 0.064
 """Standard deviation of the logarithm of the tempo after a second."""
-MOST_DRIFT = 6
+MOST_DRIFT = 3
 """Steps of the tempo grid from one onset to the next."""
 ONSET_SECONDS, MOVE_SHARE = 0.017, 0.07
 """Standard deviation of a move's length: what does not depend on it, and a share of it."""
