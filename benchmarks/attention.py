@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.config import DataConfig
-from adaptgen.data import split_files
+from adaptgen.corpus_files import split_files
 from adaptgen.errors import CheckpointError, InputFileError
 from adaptgen.evaluation import nats_per_token, paired_difference, score_documents
 from adaptgen.inspection import Inspection, depth_name, inspect_document

@@ -183,7 +183,7 @@ def _resolve(dataset: str) -> tuple[Domain, Recipe | None]:
 def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
     """The folder or file that is measured, and all files in it."""
     from adaptgen.config import DataConfig
-    from adaptgen.data import split_files
+    from adaptgen.corpus_files import split_files
     from adaptgen.shipped import find_shipped
 
     if data is None:
@@ -204,7 +204,7 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
 def _say_what_was_trained_on(name: str, files: list[Path], domain: Domain) -> None:
     """Warn of a checkpoint in a run's folder that has learned some of the files that are measured."""
     from adaptgen.checkpoint_files import find_checkpoint
-    from adaptgen.data import split_files
+    from adaptgen.corpus_files import split_files
     from adaptgen.training.run_folder import read_recipe
 
     try:

@@ -169,7 +169,7 @@ def test_a_model_that_no_memory_holds_is_said(adaptgen_here: Adaptgen, tiny_reci
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("where", ["adaptgen.data._write_shards", "adaptgen.domains.base.Tokenizer.fit"])
+@pytest.mark.parametrize("where", ["adaptgen.shards._write_shards", "adaptgen.domains.base.Tokenizer.fit"])
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
 def test_a_corpus_that_no_memory_holds_is_said(
     adaptgen_here: Adaptgen,
