@@ -221,7 +221,7 @@ def main(
         "copying": copying(found, passages, loaded.model.config.attention_window),
         "worth": worth,
     }
-    output = output or ROOT / "benchmarks" / "results" / f"attention_{loaded.name}.json"
+    output = output or ROOT / "benchmarks" / "results" / f"attention_{loaded.name.replace('/', '-')}.json"
     write_result(output, result)
     _print(result)
 
