@@ -32,6 +32,7 @@ from adaptgen.checkpoint_files import (
     METRICS,
     WEIGHTS,
     find_checkpoint,
+    name_of,
     read_config,
     read_metrics,
     shipped,
@@ -49,7 +50,6 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_tokenizer",
-    "name_of",
     "read_config",
     "read_metrics",
     "replace_folder",
@@ -59,8 +59,6 @@ __all__ = [
     "shipped",
 ]
 
-RECIPE = "recipe.yaml"
-"""What lies beside the checkpoints of a run."""
 RENAME_WAITS_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Before trying again to rename a folder: on Windows a virus scanner holds for a while what was just written."""
 
@@ -107,12 +105,6 @@ def load_checkpoint(name: str | Path, *, domain: Domain | None = None) -> Checkp
         recall=parts.recall,
         name=name_of(parts.folder),
     )
-
-
-def name_of(folder: Path) -> str:
-    """The name of a checkpoint's folder, or of the run's where it is one of a run."""
-    parent = folder.resolve().parent
-    return parent.name if (parent / RECIPE).is_file() else folder.name
 
 
 class _Parts(NamedTuple):

@@ -16,9 +16,11 @@ __all__ = [
     "CONFIG",
     "FORMAT_VERSION",
     "METRICS",
+    "RECIPE",
     "WEIGHTS",
     "find_checkpoint",
     "licence_of",
+    "name_of",
     "read_card",
     "read_config",
     "read_metrics",
@@ -27,6 +29,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 WEIGHTS, CONFIG, METRICS, CARD = "model.safetensors", "config.json", "metrics.json", "README.md"
+RECIPE = "recipe.yaml"
+"""What lies beside the checkpoints of a run."""
 
 
 def shipped() -> list[str]:
@@ -50,11 +54,18 @@ def find_checkpoint(name: str | Path) -> Path:
     if (path / CONFIG).is_file():
         return path
     if path.exists():
-        best = path / "best"
-        remedy = f"Give {best}" if (best / CONFIG).is_file() else "Give a checkpoint's folder"
+        # Of a run, and beside the state that it is resumed from.
+        best = next((best for best in (path / "best", path.parent / "best") if (best / CONFIG).is_file()), None)
+        remedy = "Give a checkpoint's folder" if best is None else f"Give {best}"
         raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG}", remedy)
     known = ", ".join(shipped()) or "none"
     raise CheckpointError(f"there is no checkpoint {str(name)!r}", f"Give a folder or one that is shipped: {known}")
+
+
+def name_of(folder: Path) -> str:
+    """What a checkpoint is called: by its folder, and by its run too where it is one of a run, as in mine/best."""
+    folder = folder.resolve()
+    return f"{folder.parent.name}/{folder.name}" if (folder.parent / RECIPE).is_file() else folder.name
 
 
 def read_config(folder: Path) -> dict[str, Any]:

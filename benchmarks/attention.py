@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.config import DataConfig
-from adaptgen.data import split_files
+from adaptgen.corpus_files import split_files
 from adaptgen.errors import CheckpointError, InputFileError
 from adaptgen.evaluation import nats_per_token, paired_difference, score_documents
 from adaptgen.inspection import Inspection, depth_name, inspect_document
@@ -221,7 +221,7 @@ def main(
         "copying": copying(found, passages, loaded.model.config.attention_window),
         "worth": worth,
     }
-    output = output or ROOT / "benchmarks" / "results" / f"attention_{loaded.name}.json"
+    output = output or ROOT / "benchmarks" / "results" / f"attention_{loaded.name.replace('/', '-')}.json"
     write_result(output, result)
     _print(result)
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import progress_bar
 from adaptgen.config import DataConfig
-from adaptgen.data import split_files
+from adaptgen.corpus_files import split_files
 from adaptgen.errors import InputFileError
 from adaptgen.model import Transformer
 from adaptgen.model.fast_decoder import FastDecoder

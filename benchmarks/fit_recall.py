@@ -24,9 +24,9 @@ from rich.table import Table
 from adaptgen.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_recall
 from adaptgen.cli.common import progress_bar
 from adaptgen.config import DataConfig, SourceConfig
-from adaptgen.data import Shard, prepare
 from adaptgen.evaluation import DocumentScore, bits_per_unit, paired_difference, score_documents
 from adaptgen.recall import Recall
+from adaptgen.shards import Shard, prepare
 from adaptgen.training.recall import choose_documents, fit_recall
 
 LARGEST_DOCUMENT = 20_000

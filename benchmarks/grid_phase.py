@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from adaptgen.data import find_files
+from adaptgen.corpus_files import find_files
 from adaptgen.domains.music.grid import MIN_CONCENTRATION, STEPS_PER_BEAT, estimate_phase
 from adaptgen.domains.music.song import read_song
 

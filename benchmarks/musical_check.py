@@ -33,7 +33,7 @@ from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import progress_bar
 from adaptgen.config import DataConfig
 from adaptgen.continuation import continue_file
-from adaptgen.data import split_files
+from adaptgen.corpus_files import split_files
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.music.corpus import grid_of
 from adaptgen.domains.music.grid import Grid

@@ -173,7 +173,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axis.set_yticks(range(len(names)), names, fontsize="small")
         axis.invert_yaxis()
         axis.locator_params(axis="x", nbins=5)
-        axis.set(title=source, xlabel=f"bits per {result['unit']} minus {result['baseline']}")
+        # In two lines: the layout makes no room beside a panel for a label that is wider than it.
+        axis.set(title=source, xlabel=f"bits per {result['unit']}\nminus {result['baseline']}")
     thin = ", thin over seeds" if "over_seeds" in widths else ""
     figure.suptitle(f"Left: mean over seeds. Right: below 0 is better; thick over documents{thin} (95 %).")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,8 +25,8 @@ from torch import Tensor
 from adaptgen import domains
 from adaptgen.cli.common import write_new
 from adaptgen.config import DataConfig, ModelConfig, SourceConfig
-from adaptgen.data import BatchSampler, prepare
 from adaptgen.model import Transformer
+from adaptgen.shards import BatchSampler, prepare
 from adaptgen.training.loop import next_token_loss
 from adaptgen.training.optimizer import NEWTON_SCHULZ_STEPS
 

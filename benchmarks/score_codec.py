@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adaptgen.cli.common import new_console, progress_bar
-from adaptgen.data import find_files
+from adaptgen.corpus_files import find_files
 from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.codecs import DEFAULT_CODEC, load_codec
 from adaptgen.domains.speech.metrics import score_codec, spectral_flatness_db

@@ -26,10 +26,10 @@ from rich.table import Table
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import progress_bar
 from adaptgen.config import DataConfig, SourceConfig
-from adaptgen.data import Shard, prepare
 from adaptgen.domains.base import Tokenizer
 from adaptgen.evaluation import DocumentScore, bits_per_unit, score_documents, score_with_ngrams
 from adaptgen.ngram import NgramModel
+from adaptgen.shards import Shard, prepare
 
 CORPORA = ("pop909", "openscore_lieder", "groove", "nottingham", "jsb_chorales")
 MARKOV_ORDERS = {"bigram": 1, "order-5 Markov": 5}

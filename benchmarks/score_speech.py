@@ -31,7 +31,6 @@ from adaptgen import domains
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.config import DataConfig, SourceConfig
-from adaptgen.data import Shard, prepare
 from adaptgen.domains.base import Tokenizer
 from adaptgen.domains.speech.tokenizer import ABSENT
 from adaptgen.errors import CheckpointError, InputFileError
@@ -44,6 +43,7 @@ from adaptgen.evaluation import (
     score_with_ngrams,
 )
 from adaptgen.ngram import NgramModel
+from adaptgen.shards import Shard, prepare
 
 TRAINED_ON = ("kathleen", "speechocean762", "ljspeech_sample")
 UNSEEN = ("asterisk_en",)

@@ -42,7 +42,7 @@ from rich.table import Table
 from adaptgen import domains
 from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import new_console, progress_bar
-from adaptgen.data import find_files
+from adaptgen.corpus_files import find_files
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.speech.codec import Codec
 from adaptgen.domains.speech.metrics import PROSODY, longest_hold_seconds

@@ -40,8 +40,8 @@ from speed_train import SEQUENCE, WIDTH, new_step
 
 from adaptgen import domains
 from adaptgen.config import DataConfig, SourceConfig
-from adaptgen.data import BatchSampler, Shard
-from adaptgen.data import prepare as prepare_source
+from adaptgen.shards import BatchSampler, Shard
+from adaptgen.shards import prepare as prepare_source
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SONGS = sorted([*(EXAMPLES / "corpus").glob("*.mid"), *(EXAMPLES / "lieder").rglob("*.mid")])

@@ -41,7 +41,7 @@ from adaptgen import domains
 from adaptgen.checkpoint import load_checkpoint
 from adaptgen.config import DataConfig
 from adaptgen.continuation import continue_file
-from adaptgen.data import split_files
+from adaptgen.corpus_files import split_files
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.generation import generate
 from adaptgen.model import Decoder, ForwardDecoder, Transformer

@@ -13,8 +13,8 @@ import numpy as np
 
 from adaptgen import domains
 from adaptgen.config import DataConfig, SourceConfig
-from adaptgen.data import prepare
 from adaptgen.domains.base import Tokenizer
+from adaptgen.shards import prepare
 
 MUSIC = domains.get("music")
 

@@ -25,6 +25,7 @@ LAYERS = {
     "adaptgen.sampling": 1,
     "adaptgen.shipped": 1,
     "adaptgen.checkpoint_files": 2,
+    "adaptgen.corpus_files": 2,
     "adaptgen.model": 2,
     "adaptgen.recipe_files": 2,
     "adaptgen.reading": 3,
@@ -32,9 +33,9 @@ LAYERS = {
     "adaptgen.domains.*": 3,
     "adaptgen.domains": 4,
     "adaptgen.checkpoint": 5,
-    "adaptgen.data": 5,
     "adaptgen.generation": 5,
     "adaptgen.ngram": 5,
+    "adaptgen.shards": 5,
     "adaptgen.datasets": 6,
     "adaptgen.evaluation": 6,
     "adaptgen.inspection": 6,
@@ -193,7 +194,7 @@ def test_domains_are_reached_through_their_face_only(name: str) -> None:
 
 
 def test_there_is_something_to_check() -> None:
-    assert "adaptgen.domains.base" in imports_of("adaptgen.data")
+    assert "adaptgen.domains.base" in imports_of("adaptgen.shards")
     assert "adaptgen.domains" in imports_of("adaptgen.checkpoint")
     assert layer("adaptgen.domains.music.grid") < layer("adaptgen.domains") < layer("adaptgen.training.loop")
 

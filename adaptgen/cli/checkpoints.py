@@ -74,7 +74,7 @@ def _describe(folder: Path) -> dict[str, Any]:
     """What is known about a checkpoint without loading it."""
     from safetensors import SafetensorError, safe_open
 
-    from adaptgen.checkpoint_files import WEIGHTS, licence_of, read_card, read_config, read_metrics
+    from adaptgen.checkpoint_files import WEIGHTS, licence_of, name_of, read_card, read_config, read_metrics
     from adaptgen.errors import CheckpointError
 
     config = read_config(folder)
@@ -86,7 +86,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} is damaged: {error}", "Get the checkpoint again") from None
     card = read_card(folder)
     return {
-        "name": folder.resolve().name,
+        "name": name_of(folder),
         "folder": str(folder),
         "domain": config["domain"],
         "parameters": sum(math.prod(shape) for shape in shapes),

@@ -138,7 +138,7 @@ def fit(
     Example: adaptgen codec fit ~/recordings -o my_codec
     """
     from adaptgen.config import DataConfig
-    from adaptgen.data import split_files
+    from adaptgen.corpus_files import split_files
     from adaptgen.training.memory import keep_freed_memory
 
     if network_steps < 0:

@@ -48,7 +48,10 @@ def eval_(
         Path | None, typer.Option(metavar="FOLDER", help="Folder with a copy of the published data, not to fetch them.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Measure at most this many documents, from files evenly spaced over the folder.")
+        int | None,
+        typer.Option(
+            help="Measure this many documents, or all if there are fewer, from files evenly spaced over the folder."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Documents read side by side; changes no score.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
@@ -183,7 +186,7 @@ def _resolve(dataset: str) -> tuple[Domain, Recipe | None]:
 def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
     """The folder or file that is measured, and all files in it."""
     from adaptgen.config import DataConfig
-    from adaptgen.data import split_files
+    from adaptgen.corpus_files import split_files
     from adaptgen.shipped import find_shipped
 
     if data is None:
@@ -204,7 +207,7 @@ def _find(domain: Domain, data: Path | None) -> tuple[Path, list[Path]]:
 def _say_what_was_trained_on(name: str, files: list[Path], domain: Domain) -> None:
     """Warn of a checkpoint in a run's folder that has learned some of the files that are measured."""
     from adaptgen.checkpoint_files import find_checkpoint
-    from adaptgen.data import split_files
+    from adaptgen.corpus_files import split_files
     from adaptgen.training.run_folder import read_recipe
 
     try:
@@ -231,18 +234,24 @@ def _key(tokenizer: Tokenizer) -> tuple[str, int, tuple[int, ...]]:
 def _read(
     files: list[Path], domain: Domain, tokenizer: Tokenizer, *, limit: int | None
 ) -> tuple[list[np.ndarray], list[tuple[Path, str]]]:
-    """Documents, all or so many of as many files, and the files that cannot be read."""
-    documents, skipped = [], []
-    files = _evenly(files, limit)
+    """Documents, all or so many of as many files, and the files that cannot be read, for which others are taken."""
+    documents, skipped = {}, {}
+    chosen = _evenly(files, limit)
     with progress_bar(stderr=True) as progress:
-        task = progress.add_task("reading", total=len(files), status="files")
-        for path in files:
-            try:
-                documents += domain.read_documents(path, tokenizer, is_training=False)
-            except InputFileError as error:
-                skipped.append((path, error.problem.removeprefix(f"{path} ")))
-            progress.advance(task)
-    return _evenly(documents, limit), skipped
+        task = progress.add_task("reading", total=0, status="files")
+        while chosen:
+            progress.update(task, total=len(documents) + len(skipped) + len(chosen))
+            for path in chosen:
+                try:
+                    documents[path] = domain.read_documents(path, tokenizer, is_training=False)
+                except InputFileError as error:
+                    skipped[path] = error.problem.removeprefix(f"{path} ")
+                progress.advance(task)
+            left = [path for path in files if path not in documents and path not in skipped]
+            missing = 0 if limit is None else max(0, limit - sum(map(len, documents.values())))
+            chosen = _evenly(left, missing)
+    found = [document for path in files for document in documents.get(path, [])]
+    return _evenly(found, limit), [(path, skipped[path]) for path in files if path in skipped]
 
 
 def _evenly(items: list[Any], limit: int | None) -> list[Any]:

@@ -218,7 +218,7 @@ def _describe(session: Session, *, stderr: bool) -> None:
 
 
 def _why_nothing_is_held_out(session: Session) -> str:
-    from adaptgen.data import has_split_folders
+    from adaptgen.corpus_files import has_split_folders
 
     recipe, corpus = session.recipe, session.corpus
     folders = [Path(recipe.data.folder) / source.path for source in recipe.data.sources]

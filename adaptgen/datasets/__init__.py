@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from adaptgen.config import ArchiveConfig, DownloadConfig
-from adaptgen.data import cache_folder
 from adaptgen.datasets.download import check_file, digest_of, fetch, shown_size
 from adaptgen.datasets.splits import Part, Unpacked, find_parts, write_parts
 from adaptgen.datasets.unpack import unpack
 from adaptgen.errors import InputFileError, OutputFileError
+from adaptgen.shards import cache_folder
 
 __all__ = ["find_dataset"]
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from adaptgen.config import CutConfig, FilesConfig, SplitsConfig, TableConfig
-from adaptgen.data import SPLITS
+from adaptgen.corpus_files import SPLITS
 from adaptgen.datasets.unpack import check_path
 from adaptgen.errors import InputFileError
 

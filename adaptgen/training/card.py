@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from adaptgen import __version__
-from adaptgen.checkpoint import Checkpoint, find_checkpoint, name_of
-from adaptgen.checkpoint_files import licence_of, read_card
+from adaptgen.checkpoint import Checkpoint, find_checkpoint
+from adaptgen.checkpoint_files import licence_of, name_of, read_card
 from adaptgen.config import Recipe
 from adaptgen.paths import command_line
 from adaptgen.training.corpus import Corpus

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptgen.config import Recipe
-from adaptgen.data import Shard, find_files, prepare, split_files
+from adaptgen.corpus_files import find_files, split_files
 from adaptgen.domains.base import Domain, Tokenizer
 from adaptgen.errors import InputFileError, is_of_full_memory
 from adaptgen.paths import user_path
+from adaptgen.shards import Shard, prepare
 from adaptgen.shipped import find_shipped
 
 __all__ = ["Corpus", "find_data_folder", "fit_tokenizer", "read_corpus"]

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from adaptgen.checkpoint import Checkpoint, load_weights, replace_folder, restore_folder, save_checkpoint
 from adaptgen.config import Recipe
-from adaptgen.data import BatchSampler, Shard
 from adaptgen.errors import CheckpointError, RecipeError
+from adaptgen.shards import BatchSampler, Shard
 from adaptgen.training.distributed import Ranks, choose_device, deferred_averaging, place, whole
 from adaptgen.training.optimizer import STATE_KEYS, make_optimizers
 from adaptgen.training.schedule import learning_rate

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from adaptgen.data import Shard
 from adaptgen.evaluation import read_document
 from adaptgen.model import Transformer
 from adaptgen.recall import Recall, directions, recall_targets, track_record
+from adaptgen.shards import Shard
 
 __all__ = ["choose_documents", "fit_recall"]
 

@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from adaptgen.checkpoint import RECIPE, restore_folder
+from adaptgen.checkpoint import restore_folder
+from adaptgen.checkpoint_files import RECIPE
 from adaptgen.config import Recipe
 from adaptgen.errors import CheckpointError, OutputFileError, RecipeError
 from adaptgen.recipe_files import load_recipe

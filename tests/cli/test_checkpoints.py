@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from test_inspect import random_checkpoint
 
-from adaptgen.checkpoint import find_checkpoint
+from adaptgen.checkpoint import find_checkpoint, load_checkpoint
 from adaptgen.shipped import shipped_folder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -39,6 +40,29 @@ def test_of_a_run_the_best_checkpoint_is_proposed(adaptgen_here: Run, tmp_path: 
     for arguments in (("checkpoints", "show", "runs"), ("eval", "--checkpoint", "runs", "--data", ".")):
         code, _, err = adaptgen_here(*arguments)
         assert (code, "runs is not a checkpoint: it has no config.json. Give runs/best." in err) == (1, True), err
+
+
+def test_a_checkpoint_of_a_run_is_shown_with_its_run(adaptgen_here: Run, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "waltzes"
+    (run / "last").mkdir(parents=True)
+    (run / "recipe.yaml").write_text("")
+    random_checkpoint(run / "best", domain_name="text", shortcut=None)
+    shutil.copytree(run / "best", run / "kept")
+    for weights in ("best", "kept"):
+        code, out, err = adaptgen_here("checkpoints", "show", f"runs/waltzes/{weights}")
+        assert code == 0, err
+        assert out.splitlines()[0].split() == ["name", f"waltzes/{weights}"]
+    code, _, err = adaptgen_here("checkpoints", "show", "runs/waltzes/last")
+    expected = "runs/waltzes/last is not a checkpoint: it has no config.json. Give runs/waltzes/best."
+    assert (code, expected in err) == (1, True), err
+
+
+def test_a_checkpoint_is_called_by_its_folder_from_within_it(adaptgen_here: Run, tmp_path: Path) -> None:
+    random_checkpoint(tmp_path / "mine", domain_name="text", shortcut=None)
+    for given in ("mine", "mine/.", "mine/../mine"):
+        code, out, err = adaptgen_here("checkpoints", "show", given, "--json")
+        assert code == 0, err
+        assert (json.loads(out)["name"], load_checkpoint(given).name) == ("mine", "mine")
 
 
 def test_names_are_whole_where_there_is_little_room(

@@ -162,6 +162,22 @@ def test_a_limit_reads_no_more_files_than_it_needs(adaptgen_here: Run, tmp_path:
     assert (found["units"], found["skipped"]) == (1 + 4 + 16, []), "every other file cannot be read"
 
 
+@pytest.mark.parametrize(("limit", "units", "num_skipped"), [(3, 2 + 8 + 32, 3), (2, 2 + 8, 1), (6, 2 + 8 + 32, 3)])
+def test_a_limit_counts_no_files_that_cannot_be_read(
+    adaptgen_here: Run, tmp_path: Path, limit: int, units: int, num_skipped: int
+) -> None:
+    """Every other file, the first included, is empty or no text; of others as many are taken, as far as there are."""
+    (tmp_path / "texts").mkdir()
+    for number, content in enumerate((b"", b"x" * 2, b"\0", b"x" * 8, b"", b"x" * 32)):
+        (tmp_path / "texts" / f"{number}.txt").write_bytes(content)
+    checkpoint = random_checkpoint(tmp_path / "mine", seed=1)
+    measure = ("eval", "--checkpoint", checkpoint, "--data", tmp_path / "texts", "--json")
+    code, out, err = adaptgen_here(*measure, "--limit", limit)
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["units"], len(found["skipped"])) == (units, num_skipped)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,16 +111,21 @@ def test_all_documents_of_a_file_are_read(adaptgen_here: Run, tmp_path: Path) ->
     assert "<title>MY_DATA.txt, read by mine</title>" in (tmp_path / "MY_DATA.attention.html").read_text()
 
 
-def test_a_checkpoint_of_a_run_has_the_name_of_the_run(adaptgen_here: Run, tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_run_is_named_by_the_run_and_its_folder(adaptgen_here: Run, tmp_path: Path) -> None:
     run = tmp_path / "waltzes"
     run.mkdir()
     (run / "recipe.yaml").write_text("")
     checkpoint = random_checkpoint(run / "best", domain_name="music", shortcut=ShortcutConfig())
-    for given, stem in ((checkpoint, "absolute"), ("waltzes/best", "relative")):
-        code, _, err = adaptgen_here("inspect", SONG, "--checkpoint", given, "--tokens", 20, "-o", stem)
+    shutil.copytree(checkpoint, run / "kept")
+    for given, name in (
+        (checkpoint, "waltzes/best"),
+        ("waltzes/best", "waltzes/best"),
+        ("waltzes/kept", "waltzes/kept"),
+    ):
+        code, _, err = adaptgen_here("inspect", SONG, "--checkpoint", given, "--tokens", 20, "-o", "found", "--force")
         assert code == 0, err
-        assert "<title>song.mid, read by waltzes</title>" in (tmp_path / f"{stem}.html").read_text()
-        assert json.loads((tmp_path / f"{stem}.json").read_text())["checkpoint"] == "waltzes"
+        assert f"<title>song.mid, read by {name}</title>" in (tmp_path / "found.html").read_text()
+        assert json.loads((tmp_path / "found.json").read_text())["checkpoint"] == name
 
 
 @pytest.mark.parametrize(

@@ -93,11 +93,11 @@ def test_shipped_recipe_runs_anywhere_and_is_fine_tuned(adaptgen_here: Adaptgen,
     config = json.loads((tmp_path / "tuned/best/config.json").read_text())
     assert config["model"]["model_dim"] == 32
     card = (tmp_path / "tuned/best/README.md").read_text()
-    assert "fine-tuned from `music` with" in card, "the run's name"
+    assert "fine-tuned from `music/best` with" in card, "the run's name, and which of its weights"
     own = "for you to choose, within the terms of the files it was trained on"
-    assert f"\nLicence: {own} and of the card of `music` ({own}).\n" in card
+    assert f"\nLicence: {own} and of the card of `music/best` ({own}).\n" in card
     _, out, _ = adaptgen_here("checkpoints", "show", "tuned/best")
-    assert f"licence     {own} and of the card of `music` ({own})\n" in out.replace("\n" + " " * 12, " ")
+    assert f"licence     {own} and of the card of `music/best` ({own})\n" in out.replace("\n" + " " * 12, " ")
     assert "validation.all files.bits_per_note = " in out
     code, _, err = adaptgen_here(*fine_tune, "-o", "other", "--set", "tokenizer.num_velocities=9")
     assert code == 1
@@ -169,7 +169,7 @@ def test_a_model_that_no_memory_holds_is_said(adaptgen_here: Adaptgen, tiny_reci
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("where", ["adaptgen.data._write_shards", "adaptgen.domains.base.Tokenizer.fit"])
+@pytest.mark.parametrize("where", ["adaptgen.shards._write_shards", "adaptgen.domains.base.Tokenizer.fit"])
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
 def test_a_corpus_that_no_memory_holds_is_said(
     adaptgen_here: Adaptgen,

@@ -21,7 +21,6 @@ from voices import voice
 from adaptgen.checkpoint import Checkpoint
 from adaptgen.config import DataConfig, ModelConfig, SourceConfig
 from adaptgen.continuation import continue_file
-from adaptgen.data import prepare
 from adaptgen.domains import get
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.speech.codec import Codec
@@ -30,6 +29,7 @@ from adaptgen.domains.speech.tokenizer import SpeechTokenizer
 from adaptgen.errors import AdaptgenError, CheckpointError, UsageError
 from adaptgen.model import Transformer
 from adaptgen.sampling import Sampling
+from adaptgen.shards import prepare
 
 Folders = Callable[[str], Path]
 Codecs = Callable[[str], Codec]

@@ -1,4 +1,4 @@
-"""Shards: which files go where, when they are made again, and what a batch depends on."""
+"""Shards: what they hold, when they are made again, and what a batch depends on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ import odd_domains
 import pytest
 from odd_domains import prepare_odd
 
-from adaptgen import data, domains, reading
+from adaptgen import domains, reading, shards
 from adaptgen.config import DataConfig, SourceConfig
-from adaptgen.data import SPLITS, BatchSampler, Shard, find_files, prepare, split_files
+from adaptgen.corpus_files import split_files
 from adaptgen.errors import InputFileError, OutputFileError
+from adaptgen.shards import BatchSampler, Shard, prepare
 
 CORPUS = Path(__file__).parents[1] / "examples" / "corpus"
 MUSIC = domains.get("music")
@@ -52,73 +53,6 @@ def prepare_all(folder: Path, *, num_velocities: int = 4) -> tuple[dict[str, Sha
     return prepare(MUSIC, tokenizer, SourceConfig(), config, folder, num_workers=1)
 
 
-def test_finds_files_and_no_hidden_ones(tmp_path: Path) -> None:
-    for name in ("b.mid", "a.MID", "sub/c.midi", ".hidden.mid", ".git/d.mid", "e.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_files(tmp_path, (".mid", ".midi"))]
-    assert found == ["a.MID", "b.mid", "sub/c.midi"]
-
-
-def test_pipes_are_no_files(tmp_path: Path) -> None:
-    (tmp_path / "song.mid").write_bytes(b"")
-    (tmp_path / "gone.mid").symlink_to("nowhere")
-    os.mkfifo(tmp_path / "pipe.mid")
-    (tmp_path / "link.mid").symlink_to("pipe.mid")
-    splits = split_files(tmp_path, (".mid",), CONFIG)
-    found = {path.name for files in splits.values() for path, _ in files}
-    assert found == {"gone.mid", "song.mid"}, "the reader says what is wrong with a link to nothing"
-
-
-def test_copies_of_a_file_stay_on_one_side(tmp_path: Path) -> None:
-    for index in range(40):
-        for copy in ("one", "two", "three"):
-            (tmp_path / f"{copy}_{index}.mid").write_bytes(b"song %d" % index)
-    splits = split_files(tmp_path, (".mid",), CONFIG)
-    digests = {split: {digest for _, digest in files} for split, files in splits.items()}
-    assert {split: len(files) for split, files in splits.items()} == {"train": 60, "validation": 30, "test": 30}
-    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        assert not digests[one] & digests[other]
-
-
-def test_a_split_depends_on_content_alone(tmp_path: Path) -> None:
-    for index in range(20):
-        for place in ("here", "there"):
-            (tmp_path / place).mkdir(exist_ok=True)
-            (tmp_path / place / f"{place}{index * 7 % 20}.mid").write_bytes(b"song %d" % index)
-    here, there = (split_files(tmp_path / place, (".mid",), CONFIG) for place in ("here", "there"))
-    for split in SPLITS:
-        assert {digest for _, digest in here[split]} == {digest for _, digest in there[split]}
-
-
-@pytest.mark.parametrize("num_files", [1, 2, 3])
-def test_a_small_folder_is_trained_on_first(tmp_path: Path, num_files: int) -> None:
-    for index in range(num_files):
-        (tmp_path / f"{index}.mid").write_bytes(b"song %d" % index)
-    splits = split_files(tmp_path, (".mid",), CONFIG)
-    assert [len(splits[split]) for split in SPLITS] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]][num_files - 1]
-
-
-def test_the_bulk_of_a_folder_is_trained_on_and_nothing_empty_is_held_out(tmp_path: Path) -> None:
-    for index in range(20):
-        (tmp_path / "novel.txt").write_text(f"once upon a time {index} " * 1000)
-        for note in range(10):
-            (tmp_path / f"{note}.txt").write_text(f"note {note}")
-            (tmp_path / f"empty {note}.txt").write_text("")
-        splits = split_files(tmp_path, (".txt",), CONFIG)
-        held_out = [path for split in ("validation", "test") for path, _ in splits[split]]
-        assert len(held_out) == 6, "a quarter of eleven files with something in them, twice"
-        assert all(path.read_text().startswith("note") for path in held_out)
-
-
-def test_folders_named_as_splits_are_taken_as_they_are(tmp_path: Path) -> None:
-    for split in SPLITS:
-        (tmp_path / split).mkdir()
-        (tmp_path / split / f"{split}.mid").write_bytes(b"the same")
-    splits = split_files(tmp_path, (".mid",), CONFIG)
-    assert [[path.stem for path, _ in splits[split]] for split in SPLITS] == [["train"], ["validation"], ["test"]]
-
-
 def test_unusable_files_are_skipped_with_a_reason(folder: Path, cache: Path) -> None:
     shards, skipped = prepare_all(folder)
     reason = "is not a MIDI file: it begins with b'MThr' where MIDI has b'MThd'"
@@ -142,8 +76,8 @@ def test_shards_hold_what_the_domain_reads(folder: Path, cache: Path) -> None:
 def test_shards_are_made_again_only_when_something_changed(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, original = [], data._tokenize
-    monkeypatch.setattr(data, "_tokenize", lambda *args, **kwargs: made.append(1) or original(*args, **kwargs))
+    made, original = [], shards._tokenize
+    monkeypatch.setattr(shards, "_tokenize", lambda *args, **kwargs: made.append(1) or original(*args, **kwargs))
 
     def times_made() -> int:
         prepare_all(folder)
@@ -195,8 +129,8 @@ def test_says_that_the_cache_cannot_be_written(folder: Path, tmp_path: Path, mon
 def test_two_that_make_the_same_shards_at_once_both_have_them(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, both = data._write_shards, threading.Barrier(2, timeout=60)
-    monkeypatch.setattr(data, "_write_shards", lambda *args, **kwargs: both.wait() * 0 or original(*args, **kwargs))
+    original, both = shards._write_shards, threading.Barrier(2, timeout=60)
+    monkeypatch.setattr(shards, "_write_shards", lambda *args, **kwargs: both.wait() * 0 or original(*args, **kwargs))
     with ThreadPoolExecutor(2) as pool:
         (one, _), (other, _) = pool.map(prepare_all, [folder, folder])
     assert np.array_equal(one["train"].tokens, other["train"].tokens)
@@ -208,21 +142,10 @@ def test_what_a_version_could_not_read_the_next_one_tries_again(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(type(MUSIC), "read_documents", lambda *args, **kwargs: 1 / 0)
-        patch.setattr(data, "__version__", "before")
+        patch.setattr(shards, "__version__", "before")
         with pytest.raises(InputFileError, match="ZeroDivisionError"):
             prepare_all(folder)
     assert len(prepare_all(folder)[1]) == 1
-
-
-def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
-    target, elsewhere = tmp_path / "files", tmp_path / "elsewhere"
-    for path in (target / "song.mid", elsewhere / "tune.mid"):
-        path.parent.mkdir()
-        path.write_bytes(b"")
-    (target / "link").symlink_to(elsewhere)
-    (elsewhere / "back").symlink_to(target)
-    found = [path.relative_to(target).as_posix() for path in find_files(target, (".mid",))]
-    assert found == ["song.mid", "link/tune.mid"]
 
 
 def test_a_folder_that_may_not_be_read_is_named(folder: Path, cache: Path) -> None:
@@ -242,7 +165,7 @@ def test_a_script_that_its_readers_would_run_again_is_told_so(tmp_path: Path, ca
         "from pathlib import Path\n"
         "from adaptgen import domains\n"
         "from adaptgen.config import DataConfig, SourceConfig\n"
-        "from adaptgen.data import prepare\n"
+        "from adaptgen.shards import prepare\n"
         "music = domains.get('music')\n"
         "tokenizer = music.tokenizer_type.from_options({})\n"
         f"prepare(music, tokenizer, SourceConfig(), DataConfig(folder='.'), Path({str(CORPUS)!r}), num_workers=2)\n"
@@ -382,14 +305,6 @@ def test_files_named_after_splits_are_the_splits_whatever_lies_beside_them(cache
     tokenizer = domain.tokenizer_type.from_options({})
     _, skipped = prepare(domain, tokenizer, SourceConfig(), config, tmp_path)
     assert skipped == [("SOURCE.md", "lies beside the splits, in none of them")]
-
-
-def test_a_single_file_named_train_makes_no_splits(tmp_path: Path) -> None:
-    for name in ("train.txt", "other.txt", "third.txt"):
-        (tmp_path / name).write_text(name)
-    config = DataConfig(folder=str(tmp_path), validation_share=0.3, test_share=0)
-    splits = split_files(tmp_path, (".txt",), config)
-    assert (len(splits["train"]), len(splits["validation"])) == (2, 1)
 
 
 def test_of_a_single_song_the_last_part_is_held_out_and_nowhere_else(cache: Path, tmp_path: Path) -> None:
