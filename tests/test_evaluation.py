@@ -17,6 +17,7 @@ from adaptgen.evaluation import (
     DocumentScore,
     bits_per_unit,
     bits_per_unit_by_stream,
+    nats_per_token,
     paired_difference,
     score_documents,
     score_with_ngrams,
@@ -131,6 +132,23 @@ class TestBitsPerUnit:
             covered += estimate.low <= 5 <= estimate.high
         assert 0.88 <= covered / 200 <= 0.99
 
+    def test_interval_is_of_95_percent(self) -> None:
+        """Of many documents of one size it is that of their mean in the textbooks."""
+        bits_of = np.random.default_rng(0).normal(5, 1, size=400)
+        scores = [DocumentScore(nats=bits * math.log(2), num_tokens=1, num_units=1) for bits in bits_of]
+        estimate = bits_per_unit(scores)
+        half = 1.96 * bits_of.std() / math.sqrt(len(bits_of))
+        assert estimate.value - estimate.low == pytest.approx(half, rel=0.07)
+        assert estimate.high - estimate.value == pytest.approx(half, rel=0.07)
+
+    def test_nats_per_token_know_nothing_of_units(self) -> None:
+        scores = [
+            DocumentScore(nats=4.0, num_tokens=1, num_units=7),
+            DocumentScore(nats=5.0, num_tokens=2, num_units=0),
+        ]
+        estimate = nats_per_token(scores)
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((3.0, 2.5, 4.0))
+
     def test_one_document_has_no_interval(self) -> None:
         estimate = bits_per_unit([DocumentScore(nats=math.log(2), num_tokens=1, num_units=2)])
         assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(0.5), None, None)
@@ -145,6 +163,11 @@ class TestBitsPerUnit:
         assert difference.value == pytest.approx(bits_per_unit(two).value - bits_per_unit(one).value)
         assert 0 < difference.low < difference.value < difference.high
         assert difference.high - difference.low < (bits_per_unit(one).high - bits_per_unit(one).low) / 50
+
+    def test_scores_of_other_documents_are_not_paired(self) -> None:
+        one, other = ([DocumentScore(nats=1.0, num_tokens=3, num_units=units)] for units in (1, 2))
+        with pytest.raises(AssertionError, match="not the same documents"):
+            paired_difference(one, other)
 
     def test_depends_on_the_seed_alone(self) -> None:
         scores = [DocumentScore(nats=float(n * n), num_tokens=1, num_units=n) for n in range(1, 9)]
@@ -177,7 +200,8 @@ class TestBitsPerUnit:
             DocumentScore(nats=4 * math.log(2), num_tokens=4, num_units=2),
             DocumentScore(nats=2 * math.log(2), num_tokens=2, num_units=0),
         ]
-        assert bits_per_unit(scores).value == pytest.approx(3.0)
+        estimate = bits_per_unit(scores)
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((3.0, 2.0, 3.0))
 
 
 BEGIN = 0
@@ -264,9 +288,14 @@ class TestNgramModel:
         assert NgramModel([row], 65_535, order=5).score(row)[10:].max() < 0.1
 
     def test_scores_of_documents(self) -> None:
-        rows = random_rows(6, [40, 30])
-        model = NgramModel(rows, 6, order=2)
-        scores = score_with_ngrams([model], [row[None] for row in rows], TOKENIZER)
-        for score, row in zip(scores, rows, strict=True):
-            assert score.nats == pytest.approx(model.score(row).sum())
-            assert (score.num_tokens, score.num_units) == (len(row) - 1, int((row == 1).sum()))
+        """Of two streams, each has a model of its own."""
+        streams = [random_rows(6, [40, 30], seed=seed) for seed in (0, 1)]
+        models = [NgramModel(rows, 6, order=2) for rows in streams]
+        documents = [np.stack(rows) for rows in zip(*streams, strict=True)]
+        scores = score_with_ngrams(models, documents, TOKENIZER)
+        for score, document in zip(scores, documents, strict=True):
+            nats = [model.score(row).sum() for model, row in zip(models, document, strict=True)]
+            assert score.stream_nats == pytest.approx(nats)
+            assert score.nats == pytest.approx(sum(nats))
+            assert score.num_tokens == 2 * (document.shape[1] - 1)
+            assert score.num_units == int((document[0] == 1).sum())

@@ -99,6 +99,12 @@ class TestScoring:
         model, document = build((9,)), repetitive((9,), 150)
         assert nats(model, document, piece_frames=piece_frames) == pytest.approx(nats(model, document), abs=1e-3)
 
+    def test_progress_adds_up_to_all_tokens(self) -> None:
+        done: list[int] = []
+        documents = [repetitive((9, 5), length) for length in (40, 1, 25)]
+        scores = score_documents(build((9, 5)), documents, TOKENIZER, recall=RECALL, on_progress=done.append)
+        assert sum(done) == sum(score.num_tokens for score in scores) == 2 * (39 + 0 + 24)
+
     def test_what_repeats_is_predicted_better(self) -> None:
         model, document = build((9,)), repetitive((9,), 400)
         recall = Recall(frames=400, sharpness=40.0, likeness=10.0, record=2.0, bias=-9.0)
@@ -147,16 +153,17 @@ class TestDecoding:
         assert probabilities.sum(axis=2) == pytest.approx(1.0)
         assert (probabilities[:, 1, 5:] == 0).all(), "of streams with fewer tokens no others may come"
 
-    def test_it_does_not_repeat_what_it_has_just_drawn(self) -> None:
+    def test_what_it_has_drawn_is_recalled_512_frames_later_and_no_sooner(self) -> None:
         """With a prompt of one frame there is nothing but that."""
-        model = build((9,))
-        rows = repetitive((9,), recalling.OWN_DISTANCE)[None]
+        model, recall = build((9,)), Recall(frames=1000, sharpness=12.0, likeness=9.0, record=2.0, bias=0.0)
+        rows = repetitive((9,), 520)[None]
         decoder = new_decoder(model)
         logits = decoder.start(rows[0, :, :1], 1)
-        past = Past(RECALL, rows[0, :, :1], decoder.prompt_states, decoder.prompt_likelihoods, 1)
+        past = Past(recall, rows[0, :, :1], decoder.prompt_states, decoder.prompt_likelihoods, 1)
         for frame in range(1, rows.shape[2]):
             alone = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-            assert past.mix(logits) == pytest.approx(alone, abs=1e-5)
+            # The first frame that can follow is the one that was drawn first.
+            assert (past.mix(logits) == pytest.approx(alone, abs=1e-5)) == (frame <= 1 + 512)
             logits = decoder.step(rows[:, :, frame])
             past.add(rows[:, :, frame], decoder.states)
 
