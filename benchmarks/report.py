@@ -38,6 +38,7 @@ COMPARISONS = (
     "compare_characters-64",
     "compare_speech-64",
     "ablations_music-256",
+    "compare_music-64-long-seeds",
     "compare_music-64-long",
     "compare_music-long",
     "compare_performance-long",
