@@ -196,3 +196,15 @@ def test_a_coarse_clock_keeps_its_bars(tmp_path: Path) -> None:
     starts = np.cumsum(rng.integers(1, 4, 200))
     song = parse_song(build([e for s in starts for e in note(int(s), 1, 60)], division=2), name="coarse")
     assert retime(song) is None
+
+
+def test_bars_keep_their_numbers_when_the_end_is_cut() -> None:
+    lengths = np.geomspace(0.9, 0.3, 120) * np.exp(np.random.default_rng(0).normal(0, 0.03, 120))
+    starts = 60 + np.cumsum(lengths)
+    notes = [e for index, s in enumerate(starts) for e in note(round(s * 960), 200, 48 + 7 * index % 24)]
+    retimed = retime(parse_song(build(notes), name="faster and faster"))
+    assert retimed is not None
+    first_bar = retimed.song.bars.index(retimed.song.parts[0].notes[0].start)
+    for bar in range(first_bar + 1, first_bar + 8):
+        shorter = retimed.cut(retimed.song.bars.start(bar))
+        assert shorter.line_tick(shorter.song.bars.start(bar)) == retimed.line_tick(retimed.song.bars.start(bar))

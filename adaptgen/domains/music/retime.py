@@ -168,9 +168,10 @@ class _Warp:
     def of(cls, beats: Beats, *, seconds_per_tick: float) -> _Warp:
         """Bars begin where those of the beats do, and there are as many before them as the file has room for."""
         ticks, metre = beats.seconds / seconds_per_tick, beats.metre
-        before, pace = (float(np.median(np.diff(part))) for part in (ticks[:PACE_BEATS], ticks[-PACE_BEATS:]))
+        # The first interval alone, so that bars keep their numbers when the end is cut.
+        before, pace = ticks[1] - ticks[0], float(np.median(np.diff(ticks[-PACE_BEATS:])))
         # Behind the last beat a tick of the file is no longer than one of even beats, so that new notes stay apart.
-        steps = min(MOST_TICKS, int(pace / metre.beat_quarters)) // STEPS_PER_BEAT
+        steps = max(1, min(MOST_TICKS, int(pace / metre.beat_quarters)) // STEPS_PER_BEAT)
         ticks_per_beat = steps * STEPS_PER_BEAT
         num_before = math.ceil(ticks[0] / before)
         num_bars = math.ceil(max(0, num_before - beats.first) / metre.num_beats)
