@@ -157,9 +157,11 @@ class Beats:
 def find_beats(onsets: Onsets) -> Beats | None:
     """The likeliest beats of a recording; None if it is shorter than two."""
     recent = Onsets(*(values[-ONSETS_FOR_METRE:] for values in onsets))
-    metre = max(METRES, key=lambda each: _follow(recent, each)[0])
+    paths = {metre: _follow(recent, metre) for metre in METRES}
+    metre = max(METRES, key=lambda each: paths[each][0])
     onsets = Onsets(*(values[-MOST_ONSETS:] for values in onsets))
-    _, places = _follow(onsets, metre)
+    is_decided = len(recent.seconds) == len(onsets.seconds)
+    _, places = paths[metre] if is_decided else _follow(onsets, metre)
     steps, which = np.unique(places, return_inverse=True)
     seconds = np.bincount(which, weights=onsets.seconds) / np.bincount(which)
     beats = np.arange(-(-steps[0] // STEPS_PER_BEAT), steps[-1] // STEPS_PER_BEAT + 1)

@@ -28,8 +28,8 @@ WINDOW_ONSETS = 48
 PARTS_OF_BEAT = (1, 2, 3, 4, 6, 8, 12)
 """Grids that onsets may keep to."""
 LEAST_CONCENTRATION = 0.3
-"""How closely onsets gather about the steps of a grid they keep to. 293 of 300 recordings without a click come below it
-in the middle of their windows; scores, and songs with a click, to .77 and more."""
+"""How closely onsets gather about the steps of a grid they keep to, in the middle of all windows. Recordings without a
+click come to .2 or so, scores and songs with one to far more; benchmarks/beats_check.py counts who falls where."""
 PACE_BEATS = 24
 """Music goes on in the median tempo of so many of the last intervals, which an end that slows down changes little."""
 MOST_TICKS = 32_760
@@ -62,14 +62,12 @@ def retime(song: Song) -> Retimed | None:
     Returns:
         None if it keeps to its own beats, none are found, or there are too few ticks to a beat.
     """
-    if not keeps_no_grid(song):
-        return None
     per_tick = song.tempo.seconds(1)
+    if TEMPI[0] / per_tick < 2 * STEPS_PER_BEAT or not keeps_no_grid(song):
+        return None
     notes = sorted((note.start * per_tick, note.pitch) for part in song.parts for note in part.notes)
     beats = find_beats(Onsets.of(notes))
-    if beats is None or TEMPI[0] / per_tick < 2 * STEPS_PER_BEAT:
-        return None
-    return Retimed.of(song, beats)
+    return Retimed.of(song, beats) if beats is not None else None
 
 
 @dataclass(frozen=True)
