@@ -53,6 +53,14 @@ def continue_(
     from_seconds: Annotated[
         float | None, typer.Option(help="Time at which the new part of a recording begins, in the same way.")
     ] = None,
+    metre: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRE",
+            help="Metre of music recorded without a click, where another is found: 4/4, 3/4, 2/4 or 6/8; or `file`, to "
+            "keep to the bars of the file.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -125,6 +133,7 @@ def continue_(
         tokens=tokens,
         from_bar=from_bar,
         from_seconds=from_seconds,
+        metre=metre,
         suffix=named,
         new_only=new_only,
         sound=wav,

@@ -172,6 +172,8 @@ class ContinuationRequest:
     """The bar, counted from 1, at which the new part begins; what the prompt has from there on is cut off."""
     from_seconds: float | None = None
     """The same as a time."""
+    metre: str | None = None
+    """That music recorded without a click is in, such as 3/4; or `file`, to keep to the bars of the file."""
     suffix: str | None = None
     """Of the file to write, lower case with the dot, where the user named one of the domain's."""
     new_only: bool = False

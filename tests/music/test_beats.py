@@ -21,6 +21,7 @@ from adaptgen.domains.music.corpus import read_documents
 from adaptgen.domains.music.retime import keeps_no_grid, retime
 from adaptgen.domains.music.song import parse_song, read_song
 from adaptgen.domains.music.tokenizer import MusicTokenizer
+from adaptgen.errors import AdaptgenError
 from adaptgen.sampling import Sampling
 
 ROOT = Path(__file__).parents[2]
@@ -208,3 +209,37 @@ def test_bars_keep_their_numbers_when_the_end_is_cut() -> None:
     for bar in range(first_bar + 1, first_bar + 8):
         shorter = retimed.cut(retimed.song.bars.start(bar))
         assert shorter.line_tick(shorter.song.bars.start(bar)) == retimed.line_tick(retimed.song.bars.start(bar))
+
+
+@pytest.mark.parametrize("metre_name", ["4/4", "3/4", "2/4", "6/8"])
+def test_who_knows_the_metre_may_say_it(waltz: Path, metre_name: str) -> None:
+    request = ContinuationRequest(bars=4, metre=metre_name, sound=False, new_only=True)
+    (result,) = continue_file(waltz, random_player(), request, Sampling(), seed=1)
+    assert result.summary["beats"].startswith(f"found in the playing: {metre_name}")
+    alone = parse_song(result.files[".mid"], name="alone")
+    assert "/".join(map(str, alone.bars.metre(0))) == metre_name
+
+
+def test_a_recording_keeps_its_bars_if_that_is_asked_for(waltz: Path) -> None:
+    request = ContinuationRequest(bars=3, metre="file", sound=False)
+    (result,) = continue_file(waltz, random_player(), request, Sampling(), seed=1)
+    assert "beats" not in result.summary
+    promise = Promise(bars=3)
+    assert check(waltz.read_bytes(), result.files[".mid"], promise).notes
+
+
+def refusal(path: Path, metre_name: str) -> str:
+    request = ContinuationRequest(bars=1, metre=metre_name, sound=False)
+    with pytest.raises(AdaptgenError) as error:
+        continue_file(path, random_player(), request, Sampling(), seed=1)
+    return str(error.value)
+
+
+def test_a_metre_that_there_is_not_is_refused(waltz: Path) -> None:
+    assert refusal(waltz, "5/4") == "--metre is 5/4. Give 4/4, 3/4, 2/4, 6/8 or file."
+
+
+def test_a_song_with_drums_has_its_own_beats(tmp_path: Path) -> None:
+    path = tmp_path / "band.mid"
+    path.write_bytes(build([*drum_bars(8), *note(0, 90, 60)]))
+    assert "has drums" in refusal(path, "3/4")

@@ -154,11 +154,11 @@ class Beats:
     first: int
 
 
-def find_beats(onsets: Onsets) -> Beats | None:
-    """The likeliest beats of a recording; None if it is shorter than two."""
+def find_beats(onsets: Onsets, metre: Metre | None = None) -> Beats | None:
+    """The likeliest beats of a recording, in its likeliest metre if none is given; None if it is shorter than two."""
     recent = Onsets(*(values[-ONSETS_FOR_METRE:] for values in onsets))
-    paths = {metre: _follow(recent, metre) for metre in METRES}
-    metre = max(METRES, key=lambda each: paths[each][0])
+    paths = {each: _follow(recent, each) for each in ([metre] if metre else METRES)}
+    metre = max(paths, key=lambda each: paths[each][0])
     onsets = Onsets(*(values[-MOST_ONSETS:] for values in onsets))
     is_decided = len(recent.seconds) == len(onsets.seconds)
     _, places = paths[metre] if is_decided else _follow(onsets, metre)

@@ -12,6 +12,7 @@ import numpy as np
 
 from adaptgen.domains.base import Continuation, ContinuationRequest, Prompt
 from adaptgen.domains.music import splice
+from adaptgen.domains.music.beats import METRES
 from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.feel import Feel, PlayedNote, keep_apart, straighten
 from adaptgen.domains.music.grammar import MusicGrammar
@@ -19,7 +20,7 @@ from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.pedal import find_pedallings, pedal
 from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
 from adaptgen.domains.music.render import check_sound, encode_wav, render
-from adaptgen.domains.music.retime import retime
+from adaptgen.domains.music.retime import Retimed, retime
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
 from adaptgen.domains.music.timing import TempoMap, read_tempos, tempo_before_slowing
 from adaptgen.domains.music.tokenizer import MusicTokenizer
@@ -28,7 +29,8 @@ from adaptgen.paths import printable
 
 __all__ = ["MusicPrompt"]
 
-KNOWN = ("bars", "seconds", "from_bar", "soundfont", "picture")
+KNOWN = ("bars", "seconds", "from_bar", "metre", "soundfont", "picture")
+OF_THE_FILE = "file"
 DEFAULT_BARS = 16
 MAX_SECONDS = 86_400
 
@@ -47,7 +49,7 @@ class MusicPrompt(Prompt):
         self.path, self.tokenizer, self.request = path, tokenizer, request
         _check_length(request)
         self.song = read_song(path)
-        self._retimed = retime(self.song) if tokenizer.find_beats else None
+        self._retimed = self._find_beats()
         if self._retimed is not None:
             self.song = self._retimed.song
         if request.from_bar is None:
@@ -120,6 +122,24 @@ class MusicPrompt(Prompt):
             per_minute = 60e6 / self._restored_tempo
             summary["tempo"] = f"{per_minute:.0f} quarter notes a minute, as before the song slows down at its end"
         return Continuation(files=files, summary=summary)
+
+    def _find_beats(self) -> Retimed | None:
+        """The song on beats that are found in it, where that is asked for, or nothing is and it has none of its own."""
+        wish = self.request.metre
+        if wish is None:
+            return retime(self.song) if self.tokenizer.find_beats else None
+        if wish == OF_THE_FILE:
+            return None
+        metres = {metre.name: metre for metre in METRES}
+        if wish not in metres:
+            raise UsageError(f"--metre is {printable(wish)}", f"Give {', '.join(metres)} or {OF_THE_FILE}")
+        retimed = retime(self.song, metres[wish])
+        if retimed is None:
+            raise InputFileError(
+                f"{self.path} has drums, tempos or metres of its own, or too few notes or ticks to find beats in",
+                "Leave out --metre",
+            )
+        return retimed
 
     def _after(self, start: int, seconds: float) -> tuple[int, int]:
         """The last tick that is at most so long after another, and the tick of the file that is the same."""

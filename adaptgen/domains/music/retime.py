@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import mido
 import numpy as np
 
-from adaptgen.domains.music.beats import TEMPI, TOGETHER_SECONDS, Beats, Onsets, find_beats
+from adaptgen.domains.music.beats import TEMPI, TOGETHER_SECONDS, Beats, Metre, Onsets, find_beats
 from adaptgen.domains.music.grid import STEPS_PER_BEAT
 from adaptgen.domains.music.song import Song, interpret
 from adaptgen.domains.music.splice import NewNote, PedalMove, cut, untimed
@@ -40,7 +40,7 @@ SLOWEST_TEMPO = 2**24 - 1
 
 def keeps_no_grid(song: Song) -> bool:
     """Whether a file's bars say nothing about its notes: one tempo and one metre throughout, and all notes off them."""
-    if any(part.is_drums for part in song.parts) or not (song.tempo.is_steady and song.bars.is_steady):
+    if not _says_nothing(song):
         return False
     ticks = np.unique([note.start for part in song.parts for note in part.notes])
     together = TOGETHER_SECONDS / song.tempo.seconds(1)
@@ -56,17 +56,27 @@ def keeps_no_grid(song: Song) -> bool:
     return float(np.median(concentrations)) < LEAST_CONCENTRATION
 
 
-def retime(song: Song) -> Retimed | None:
+def _says_nothing(song: Song) -> bool:
+    """Whether a file has no more of time than a recorder writes by itself: one tempo and one metre; and no drums."""
+    return song.tempo.is_steady and song.bars.is_steady and not any(part.is_drums for part in song.parts)
+
+
+def retime(song: Song, metre: Metre | None = None) -> Retimed | None:
     """A song on the beats that are found in it.
+
+    Args:
+        song: any.
+        metre: that it is said to be in; it is then not asked whether it keeps to beats of its own.
 
     Returns:
         None if it keeps to its own beats, none are found, or there are too few ticks to a beat.
     """
     per_tick = song.tempo.seconds(1)
-    if TEMPI[0] / per_tick < 2 * STEPS_PER_BEAT or not keeps_no_grid(song):
+    is_free = _says_nothing(song) if metre else keeps_no_grid(song)
+    if TEMPI[0] / per_tick < 2 * STEPS_PER_BEAT or not is_free:
         return None
     notes = sorted((note.start * per_tick, note.pitch) for part in song.parts for note in part.notes)
-    beats = find_beats(Onsets.of(notes))
+    beats = find_beats(Onsets.of(notes), metre)
     return Retimed.of(song, beats) if beats is not None else None
 
 
