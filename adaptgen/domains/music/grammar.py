@@ -4,7 +4,8 @@ The order within a bar is: parts in writing order; in a part, steps ascending; a
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
 and no later than its pitch begins again, a part of one voice strikes one note at a time and lets go of the one before,
 a part of chords alone strikes three notes or more, a part plays between its softest and its loudest and not much more
-at a time than it did (adaptgen.domains.music.density), and a bar is left only when something sounds in it and nobody is
+at a time than it did (adaptgen.domains.music.density), hand percussion strikes what its loop has
+(adaptgen.domains.music.loops), and a bar is left only when something sounds in it and nobody is
 due (adaptgen.domains.music.rests).
 """
 
@@ -78,6 +79,9 @@ class MusicGrammar(Grammar):
         self._last_notes: dict[int, tuple[int, int, int]] = {}
         """Pitch, start and end of what each part of one voice played last."""
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
+        self._drums = next((part for part, slot in enumerate(plan.slots) if slot.is_drums), None)
+        self._strikes: list[tuple[int, int]] = []
+        """Steps and pitches of loops that are yet to come in this cell, in order."""
         self._leaving = np.array([tokenizer.bar, *np.flatnonzero(tokenizer.kinds == "Program")])
         self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
 
@@ -113,7 +117,9 @@ class MusicGrammar(Grammar):
             steps = self._ways_on()[self.part]
             row[[tokenizer.position_ids[step] for step in self._tune_steps(steps) or steps]] = True
         elif self.state is State.POSITION:
-            row[self._ids[self.part][self._next_pitches()]] = True
+            pitches = self._next_pitches()
+            pitches[self._last_pitch() + 1 :] = False
+            row[self._ids[self.part][pitches]] = True
         elif self.state is State.PITCH:
             row[self._velocity_ids[self.part][self.pitch if self._slot.is_drums else 0]] = True
         elif self.state is State.VELOCITY:
@@ -132,6 +138,15 @@ class MusicGrammar(Grammar):
         if to_the_tune:
             row[to_the_tune] = True
             return
+        strike = self._next_strike()
+        if strike is not None and self._strikes_here():
+            higher = self._free_pitches(self.part, self._tick)
+            higher[: self.pitch + 1] = False
+            higher[self._last_pitch() + 1 :] = False
+            if self.notes_at_onset >= MAX_NOTES_PER_ONSET - self._strikes_here():
+                higher[: strike[1]] = False
+            row[self._ids[self.part][higher]] = True
+            return
         next_due = self._next_due(ways)
         for part, steps in ways.items():
             if next_due is not None and part > next_due:
@@ -146,7 +161,8 @@ class MusicGrammar(Grammar):
             higher[: self.pitch + 1] = False
             row[self._ids[self.part][higher]] = True
         # Without a way to make it sound, a bar may stay silent; only odd files come to that.
-        row[self.tokenizer.bar] = next_due is None and (self._first_silent_bar() is None or not ways)
+        is_due = next_due is not None or (strike is not None and self.part == self._drums)
+        row[self.tokenizer.bar] = not is_due and (self._first_silent_bar() is None or not ways)
 
     def _ways_to_the_tune(self, ways: dict[int, list[int]]) -> list[int]:
         """Tokens of later steps and higher pitches by which the part's tune, if it is due, can yet come."""
@@ -168,9 +184,32 @@ class MusicGrammar(Grammar):
         in_time = (step for step in steps if step <= tune.latest_step)
         return [step for step in in_time if self._free_pitches(self.part, ticks[step])[tune.lowest :].any()]
 
+    def _next_strike(self) -> tuple[int, int] | None:
+        """Step and pitch that the loops of hand percussion have next in this cell, of those that can be struck."""
+        while self._strikes:
+            step, pitch = self._strikes[0]
+            is_here = self.part == self._drums and step == self.step
+            has_room = not is_here or self.notes_at_onset < MAX_NOTES_PER_ONSET
+            if has_room and self._free_pitches(self._drums, self._cell.ticks[step])[pitch]:
+                return step, pitch
+            del self._strikes[0]
+        return None
+
+    def _strikes_here(self) -> int:
+        """How many strikes of loops are yet to come at the step that is being written."""
+        if self.part != self._drums or self.state not in (State.POSITION, State.NOTE):
+            return 0
+        return sum(step == self.step for step, _ in self._strikes)
+
+    def _last_pitch(self) -> int:
+        """The highest that may be struck next: nothing passes over a strike of a loop."""
+        strike = self._next_strike()
+        return strike[1] if strike is not None and self._strikes_here() else len(self._playable[0]) - 1
+
     def _next_due(self, ways: dict[int, list[int]]) -> int | None:
         """The part that must not be passed over, of those that can play."""
         due = self._rests.due | self._tune_rests.due
+        due |= {self._drums} if self._next_strike() is not None else set()
         return min((part for part in ways if part > self.part and part in due), default=None)
 
     def stand_ins(self) -> Sequence[StandIn]:
@@ -183,6 +222,9 @@ class MusicGrammar(Grammar):
         ways = self._ways_on()
         if self._lacks_notes() or self._ways_to_the_tune(ways):
             return ()
+        strike = self._next_strike()
+        if self.part == self._drums and strike is not None:
+            return [self._stand_in_of(strike)]
         found = []
         next_due = self._next_due(ways)
         if next_due is not None:
@@ -194,6 +236,16 @@ class MusicGrammar(Grammar):
             positions = np.array(self.tokenizer.position_ids)
             found.append(StandIn(0, positions[steps[0]], positions[too_soon]))
         return found
+
+    def _stand_in_of(self, strike: tuple[int, int]) -> StandIn:
+        """The strike that a loop has next stands for all that would pass over it."""
+        positions = np.array(self.tokenizer.position_ids)
+        step, pitch = strike
+        if step == self.step:
+            pitches = self._ids[self.part][pitch + 1 :]
+            passing = [*self._leaving, *positions, *pitches[pitches >= 0]]
+            return StandIn(0, self._ids[self.part][pitch], np.array(passing))
+        return StandIn(0, positions[step], np.array([*self._leaving, *positions[step + 1 :]]))
 
     def _ways_on(self) -> dict[int, list[int]]:
         """What `_find_ways` finds, once for each token: both the mask and the stand-ins need it."""
@@ -220,7 +272,14 @@ class MusicGrammar(Grammar):
         for part in range(first, len(self.plan.slots)):
             after = self.step if part == self.part else -1
             earliest = self._densities[part].earliest if is_patient and part not in is_due else 0
-            steps = [step for step, tick in self._cell.ticks.items() if step > after and tick >= earliest]
+            strike = self._next_strike() if part == self._drums else None
+            steps = [
+                step
+                for step, tick in self._cell.ticks.items()
+                if step > after and (tick >= earliest or (strike is not None and step == strike[0]))
+            ]
+            if strike is not None:
+                steps = [step for step in steps if step <= strike[0]]
             if not self._is_roomy(part):
                 steps = [step for step in steps if self._free_pitches(part, self._cell.ticks[step]).any()]
             if steps:
@@ -298,6 +357,7 @@ class MusicGrammar(Grammar):
             self._rests.begin_cell(begin)
             self._tune_rests.begin_cell(begin)
             self.state, self.part, self.step = State.BAR, -1, -1
+            self._strikes = self._loop_strikes()
         elif kind == "TimeSig":
             self.state = State.BAR_LENGTH
         elif kind == "Program":
@@ -318,10 +378,19 @@ class MusicGrammar(Grammar):
             self._notes.add(self._slot.channel, self.pitch, self._tick, end)
             self._rests.play(self.part, end)
             self._densities[self.part].strike(self._tick)
+            if self.part == self._drums:
+                self._strikes = [strike for strike in self._strikes if strike > (self.step, self.pitch)]
             tune = self.plan.tunes[self.part]
             if tune is not None and self.pitch >= tune.lowest:
                 self._tune_rests.play(self.part, end)
             self.state = State.NOTE
+
+    def _loop_strikes(self) -> list[tuple[int, int]]:
+        """Of the cell that begins."""
+        if self._drums is None:
+            return []
+        strikes = self.plan.loops.strikes_of(self.cell_index, self._cell.num_steps)
+        return [(step, key) for step, key in strikes if step in self._cell.ticks and self._playable[self._drums][key]]
 
     def _let_go(self) -> None:
         """End what a part of one voice played last where it plays again."""

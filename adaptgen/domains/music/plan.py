@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from adaptgen.domains.music.density import DensityHabit, find_density
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
+from adaptgen.domains.music.loops import Loops
 from adaptgen.domains.music.rests import RestHabit, Tune, find_habit, find_tune
 from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
@@ -124,6 +125,7 @@ class Plan:
         habits: how each of them has rested.
         tunes: of each of them that accompanies itself, None for others.
         densities: how densely each of them has played.
+        loops: what hand percussion goes on with.
         sounding: (channel, pitch) of prompt notes that ring into the new part, and the tick at which they end.
         num_bars: how many bars that is, a last one that `stop` cuts included.
     """
@@ -136,6 +138,7 @@ class Plan:
     habits: Sequence[RestHabit]
     tunes: Sequence[Tune | None]
     densities: Sequence[DensityHabit]
+    loops: Loops
     sounding: dict[tuple[int, int], int]
     num_bars: int
 
@@ -150,8 +153,8 @@ class Plan:
         return start_tick + length <= min(self.stop, self.stop if stop is None else stop)
 
     @classmethod
-    def make(cls, song: Song, grid: Grid, *, join_bar: int, stop: int) -> Plan:
-        """Lay out the bars from `join_bar` up to the tick `stop`.
+    def make(cls, song: Song, grid: Grid, *, join_bar: int, stop: int, loops: Loops) -> Plan:
+        """Lay out the bars from `join_bar` up to the tick `stop`; `loops` are those before it.
 
         Raises:
             UsageError: it is more than can be written.
@@ -184,7 +187,9 @@ class Plan:
             for slot, may_be in zip(slots, is_accompanied, strict=True)
         ]
         densities = [find_density(slot.parts, ticks_per_beat=grid.bars.ticks_per_beat) for slot in slots]
-        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, habits, tunes, densities, sounding, num_bars)
+        return cls(
+            start, stop, grid.bars.ticks_per_beat, cells, slots, habits, tunes, densities, loops, sounding, num_bars
+        )
 
 
 def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int) -> Iterator[Cell]:

@@ -17,6 +17,7 @@ from adaptgen.domains.music.corpus import grid_of, tokenize_bars
 from adaptgen.domains.music.feel import Feel, PlayedNote, keep_apart, straighten
 from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
+from adaptgen.domains.music.loops import find_loops
 from adaptgen.domains.music.pedal import find_pedallings, pedal
 from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
 from adaptgen.domains.music.render import check_sound, encode_wav, render
@@ -73,11 +74,13 @@ class MusicPrompt(Prompt):
         else:
             stop = bars.start(join_bar + (request.bars or DEFAULT_BARS))
             self._file_stop = self._retimed.line_tick(stop) if self._retimed else stop
-        self.plan = Plan.make(self.song, self.grid, join_bar=join_bar, stop=stop)
+        meant = [replace(part, notes=sorted(straighten(part, self.grid))) for part in self.song.parts]
+        drums = [note for part in meant if part.is_drums for note in part.notes]
+        loops = find_loops(drums, self.grid, join_bar=join_bar)
+        self.plan = Plan.make(self.song, self.grid, join_bar=join_bar, stop=stop, loops=loops)
         if request.sound:
             end_seconds = self.song.tempo.seconds(stop) - (self.song.tempo.seconds(start) if request.new_only else 0.0)
             check_sound(self._splice([], []), end_seconds=end_seconds, soundfont=request.soundfont)
-        meant = [replace(part, notes=sorted(straighten(part, self.grid))) for part in self.song.parts]
         self._tokens = recent_tokens(meant, self.grid, tokenizer, stop_bar=join_bar, window=window)
 
     @property

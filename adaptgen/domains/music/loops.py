@@ -1,0 +1,99 @@
+"""Loops of hand percussion, which go on as they are.
+
+Shakers, tambourines and congas are laid over a beat and go round in it. A model that has met drum kits alone does not
+know them, and lets them stop. So what of them repeats every bar, or every two or four, is played on, and the model
+writes the rest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from adaptgen.domains.music.grid import Grid, GridCell
+from adaptgen.domains.music.song import Note
+
+__all__ = ["HAND_PERCUSSION", "Loops", "find_loops"]
+
+HAND_PERCUSSION = frozenset({39, 54, 56, 58, *range(60, 83)})
+"""Keys of General MIDI: the clap, and all that is no part of a drum kit."""
+LOOKED_AT_CELLS = 8
+PERIODS = (1, 2, 4)
+LEAST_REPEATS = 2
+LEAST_SHARE = 0.75
+"""How much of what is struck must be of the loop, and how often each strike of it must come."""
+
+
+class Loops:
+    """What goes round, cell by cell.
+
+    Args:
+        num_steps: of the cells that it fits.
+        strikes: of each key, the steps at which it is struck in each cell of its period.
+    """
+
+    def __init__(self, num_steps: int, strikes: dict[int, tuple[frozenset[int], ...]]) -> None:
+        self.num_steps, self.strikes = num_steps, strikes
+
+    def strikes_of(self, index: int, num_steps: int) -> list[tuple[int, int]]:
+        """Steps and keys, in order, of a cell of so many steps, counted from the first new one."""
+        if num_steps != self.num_steps:
+            return []
+        return sorted((step, key) for key, cells in self.strikes.items() for step in cells[index % len(cells)])
+
+
+def find_loops(notes: Sequence[Note], grid: Grid, *, join_bar: int) -> Loops:
+    """The loops of hand percussion in the last cells before `join_bar`.
+
+    Args:
+        notes: of all drums, at the ticks that are meant.
+        grid: of the song.
+        join_bar: where new music begins.
+    """
+    layout = grid.layout(max(0, join_bar - 4 * LOOKED_AT_CELLS), join_bar)[-LOOKED_AT_CELLS:]
+    num_steps = layout[-1].num_steps if layout else 0
+    alike = 0
+    while alike < len(layout) and layout[-1 - alike].num_steps == num_steps:
+        alike += 1
+    cells = layout[len(layout) - alike :]
+    struck: dict[int, list[set[int]]] = defaultdict(lambda: [set() for _ in cells])
+    for index, step, key in _placed(notes, grid, cells):
+        struck[key][index].add(step)
+    strikes = {}
+    for key, steps in struck.items():
+        for period in PERIODS:
+            loop = _loop_of(steps, period)
+            if loop is not None:
+                strikes[key] = loop
+                break
+    return Loops(num_steps, strikes)
+
+
+def _placed(notes: Sequence[Note], grid: Grid, cells: Sequence[GridCell]) -> Iterator[tuple[int, int, int]]:
+    """Cell, step and key of each strike of hand percussion."""
+    for note in notes:
+        bar, step = grid.place(note.start)
+        if note.pitch not in HAND_PERCUSSION or not cells or bar < cells[0].first_bar:
+            continue
+        for index, cell in enumerate(cells):
+            within = sum(grid.num_steps(before) for before in range(cell.first_bar, bar)) + step - cell.first_step
+            if cell.first_bar <= bar < cell.first_bar + cell.num_bars and 0 <= within < cell.num_steps:
+                yield index, within, note.pitch
+
+
+def _loop_of(steps: Sequence[set[int]], period: int) -> tuple[frozenset[int], ...] | None:
+    """What comes again every so many cells; None if it is not nearly all, or stopped before the last of them."""
+    repeats = len(steps) // period
+    if repeats < LEAST_REPEATS:
+        return None
+    recent = steps[len(steps) - repeats * period :]
+    loop = []
+    for phase in range(period):
+        counts = Counter(step for cell in recent[phase::period] for step in cell)
+        loop.append(frozenset(step for step, count in counts.items() if count >= LEAST_SHARE * repeats))
+    expected = sum(map(len, loop))
+    kept = [len(cell & loop[index % period]) for index, cell in enumerate(recent)]
+    is_most = sum(kept) >= LEAST_SHARE * sum(map(len, recent))
+    # The last cell may be an ending, or cut short.
+    goes_on = max(sum(kept[-period:]), sum(kept[-period - 1 : -1])) >= LEAST_SHARE * expected
+    return tuple(loop) if expected and is_most and goes_on else None
