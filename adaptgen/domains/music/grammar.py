@@ -142,7 +142,7 @@ class MusicGrammar(Grammar):
         if strike is not None and self._strikes_here():
             higher = self._free_pitches(self.part, self._tick)
             higher[: self.pitch + 1] = False
-            higher[self._last_pitch() + 1 :] = False
+            higher[strike[1] + 1 :] = False
             if self.notes_at_onset >= MAX_NOTES_PER_ONSET - self._strikes_here():
                 higher[: strike[1]] = False
             row[self._ids[self.part][higher]] = True

@@ -18,6 +18,7 @@ from adaptgen.domains.music.song import Note
 from adaptgen.domains.music.timing import BarLines
 
 __all__ = [
+    "BEATS_PER_GROUP",
     "CELL_STEPS",
     "DURATIONS",
     "STEPS_PER_BEAT",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from adaptgen.domains.music.grid import Grid, GridCell
+from adaptgen.domains.music.grid import BEATS_PER_GROUP, Grid, GridCell
 from adaptgen.domains.music.song import Note
 
 __all__ = ["HAND_PERCUSSION", "Loops", "find_loops"]
@@ -50,7 +50,9 @@ def find_loops(notes: Sequence[Note], grid: Grid, *, join_bar: int) -> Loops:
         grid: of the song.
         join_bar: where new music begins.
     """
-    layout = grid.layout(max(0, join_bar - 4 * LOOKED_AT_CELLS), join_bar)[-LOOKED_AT_CELLS:]
+    # One-beat bars are several to a cell.
+    first_bar = max(0, join_bar - BEATS_PER_GROUP * LOOKED_AT_CELLS)
+    layout = grid.layout(first_bar, join_bar)[-LOOKED_AT_CELLS:]
     num_steps = layout[-1].num_steps if layout else 0
     alike = 0
     while alike < len(layout) and layout[-1 - alike].num_steps == num_steps:
