@@ -4,7 +4,7 @@
 
 What stands between the page's lines `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew, NAME being each of
 benchmarks/results/ that begins with compare_, ablations_, attention_ or lead_, or findings, one row for each corpus and
-length of training; the rest is written by hand and kept.
+length of training, or shapes, one for each that begins with shape_; the rest is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,11 @@ COMPARISONS = (
     "compare_performance-long",
     "compare_text-64-long",
     "compare_text-long",
-    "compare_characters-64-long",
     "compare_speech-64-long",
     "compare_speech-long",
 )
 """In the order of the findings."""
+BASELINE = "plain, as many parameters"
 FORMS = {
     "to all layers": "shortcut",
     "as in the paper": "shortcut as in the paper",
@@ -89,6 +90,28 @@ def _finding(result: dict[str, Any], form: str, source: str) -> str:
     text = f"{figures['difference']:+.{digits}f}"
     text = f"**{text}**" if _leaves_out_zero(figures["over_documents"]) else text
     return f"{text} †" if _leaves_out_zero(figures["over_seeds"]) else text
+
+
+def shapes(results: Sequence[dict[str, Any]]) -> str:
+    """How far the shortcut to all layers is from plain, by depth and by how much is seen."""
+    lines = ["| corpus | layers | frames seen | plain | to all layers | over documents |", "| --- |" + " --- |" * 5]
+    shaped = [(result["recipe"]["model"], result) for result in results]
+    shaped.sort(key=lambda pair: (pair[1]["unit"], pair[0]["attention_window"] != 512, pair[0]["num_layers"]))
+    for model, result in shaped:
+        for source in result["sources"]:
+            plain, shortcut = (
+                result["variants"][name]["sources"][source] for name in (BASELINE, FORMS["to all layers"])
+            )
+            cells = [
+                source,
+                str(model["num_layers"]),
+                f"{model['attention_window']:,}",
+                f"{plain['bits_per_unit']:.3f} per {result['unit']}",
+                f"{shortcut['difference']:+.3f}",
+                _range(shortcut["over_documents"]),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _leaves_out_zero(interval: list[float] | None) -> bool:
@@ -261,6 +284,8 @@ def main() -> None:
     results = [path for kind in sections for path in (ROOT / "benchmarks/results").glob(f"{kind}_*.json")]
     results = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results)}
     page = _placed(page, "findings", findings(results))
+    paths = sorted((ROOT / "benchmarks/results").glob("shape_*.json"))
+    page = _placed(page, "shapes", shapes([json.loads(path.read_text(encoding="utf-8")) for path in paths]))
     for name, result in results.items():
         kind = name.partition("_")[0]
         text = sections[kind](result)
