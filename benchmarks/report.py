@@ -46,6 +46,7 @@ COMPARISONS = (
     "compare_performance-long",
     "compare_text-64-long",
     "compare_text-long",
+    "compare_characters-64-long",
     "compare_speech-64-long",
     "compare_speech-long",
 )
