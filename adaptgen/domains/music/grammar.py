@@ -11,7 +11,7 @@ due (adaptgen.domains.music.rests).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 
 import numpy as np
@@ -20,6 +20,7 @@ from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.domains.music.density import Density
 from adaptgen.domains.music.plan import CHORD_NOTES, Cell, Plan, Slot
 from adaptgen.domains.music.rests import RestHabit, Rests
+from adaptgen.domains.music.sounding import SoundingNotes
 from adaptgen.domains.music.tokenizer import MusicTokenizer
 
 __all__ = ["MusicGrammar"]
@@ -59,7 +60,7 @@ class MusicGrammar(Grammar):
         self.notes_at_onset = 0
         self._done = False
         self._ways: dict[int, list[int]] | None = None
-        self._notes = _Notes(plan)
+        self._notes = SoundingNotes(plan)
         self._rests = Rests(plan.habits, least_ring=plan.ticks_per_beat / 4)
         tune_habits = [RestHabit(None, 0, 0) if tune is None else tune.habit for tune in plan.tunes]
         self._tune_rests = Rests(tune_habits, least_ring=plan.ticks_per_beat / 4)
@@ -408,54 +409,3 @@ def _levels(tokenizer: MusicTokenizer, slot: Slot) -> dict[int, np.ndarray]:
         softest, loudest = (tokenizer.velocity_id(velocity) for velocity in (min(velocities), max(velocities)))
         levels[pitch] = np.arange(softest, loudest + 1)
     return levels
-
-
-class _Notes:
-    """What sounds when, on which channel: notes of the prompt that ring on, and all new ones not yet over."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._least_ring = plan.ticks_per_beat / 4
-        self._begin = plan.start
-        self._recent: dict[int, list[tuple[int, int, int]]] = {slot.channel: [] for slot in plan.slots}
-        """Pitch, start and end of notes that may matter to the cell being written."""
-        for (channel, pitch), end in plan.sounding.items():
-            if channel in self._recent:
-                self._recent[channel].append((pitch, plan.start - 1, end))
-
-    def add(self, channel: int, pitch: int, start: int, end: int) -> None:
-        self._recent[channel].append((pitch, start, end))
-
-    def cut(self, channel: int, note: tuple[int, int, int], end: int) -> None:
-        """Let a note end sooner."""
-        self._recent[channel].remove(note)
-        self._recent[channel].append((*note[:2], end))
-
-    def forget_before(self, tick: int) -> None:
-        for notes in self._recent.values():
-            notes[:] = [note for note in notes if note[2] > tick]
-
-    def num_recent(self, channel: int) -> int:
-        return len(self._recent[channel])
-
-    def free(self, channel: int, start: int, end: int) -> np.ndarray:
-        """bool `[128]`: pitches with nothing between two ticks."""
-        free = np.ones(128, dtype=bool)
-        for pitch, other_start, other_end in self._recent[channel]:
-            if other_start < end and other_end > start:
-                free[pitch] = False
-        return free
-
-    def next_start(self, channel: int, pitch: int, tick: int) -> int | None:
-        """Where a pitch is struck next after a tick, if it is."""
-        return min((s for p, s, _ in self._recent[channel] if p == pitch and s > tick), default=None)
-
-    def sound_in(self, start: int, end: int) -> bool:
-        """Whether a new note begins in a bar, or rings into it by more than a sixteenth or all through it."""
-        return any(
-            start <= s < end or (self._begin <= s < start and e - start > min(self._least_ring, end - start - 1))
-            for _, s, e in self._all()
-        )
-
-    def _all(self) -> Iterator[tuple[int, int, int]]:
-        for notes in self._recent.values():
-            yield from notes
