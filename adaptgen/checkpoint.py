@@ -207,13 +207,14 @@ def replace_folder(folder: Path) -> Iterator[Path]:
             _rename(folder, old)
         _rename(partial, folder)
     except BaseException:
+        restore_folder(folder)
         shutil.rmtree(partial, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def restore_folder(folder: Path) -> None:
-    """Undo a `replace_folder` that was killed between its two renames."""
+    """Undo a `replace_folder` that came to its end between its two renames."""
     old = folder.with_name(folder.name + ".old")
     if old.exists() and not folder.exists():
         _rename(old, folder)

@@ -59,7 +59,7 @@ def fetch(
     target, partial = folder / archive.name, folder / f"{archive.name}.partial"
     if target.exists():
         with _disk_errors(folder):
-            _check_fetched(target, archive)
+            _refuse(target, check_file(target, archive))
         return target
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,8 +72,12 @@ def fetch(
             if not file.tell():
                 with suppress(OSError):
                     partial.unlink()
+        file.flush()
+        # Before another process may have it: of a large file it takes long.
+        with _disk_errors(folder):
+            problem = check_file(partial, archive)
     with _disk_errors(folder):
-        _check_fetched(partial, archive)
+        _refuse(partial, problem)
         partial.replace(target)
     return target
 
@@ -102,8 +106,9 @@ def shown_size(num_bytes: int) -> str:
     return f"{num_bytes} bytes"
 
 
-def _check_fetched(path: Path, archive: ArchiveConfig) -> None:
-    if problem := check_file(path, archive):
+def _refuse(path: Path, problem: str) -> None:
+    """Remove a file if something is wrong with it, and say what."""
+    if problem:
         path.unlink()
         raise DownloadError(
             f"{problem}, and was removed", "Run the command again; if this comes again, the file at its URL has changed"

@@ -147,10 +147,13 @@ class Trainer:
         loss = self._backward(torch.from_numpy(self.batches.batch(self.step, rows)))
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            rates = f"training.learning_rate (now {config.learning_rate:g})"
+            if config.muon_learning_rate is not None:
+                rates += f" and training.muon_learning_rate ({config.muon_learning_rate:g})"
             raise RecipeError(
                 f"training has diverged: the loss is {loss:.3g} and its gradient's norm {norm:.3g} "
                 f"at step {self.step + 1}",
-                f"Lower training.learning_rate (now {config.learning_rate:g}) and start again",
+                f"Lower {rates} and start again",
             )
         for optimizer in self.optimizers:
             optimizer.step()

@@ -47,9 +47,9 @@ __all__ = [
 
 ABOUT, SKIPPED = "run.json", "skipped.tsv"
 WRITTEN = (RECIPE, ABOUT, SKIPPED, "best", "last", LOG, CURVE, TENSORBOARD)
-SAME_TRAINING = ("batch_size", "seq_len", "seed", "augment", "muon_learning_rate")
-"""What decides, with data, model and tokenizer, which batches a run sees and which optimisers keep its state. The
-rest may change on the way."""
+SAME_TRAINING = ("batch_size", "seq_len", "seed", "augment", "muon_learning_rate", "validation_batches")
+"""What decides, with data, model and tokenizer, which batches a run sees and is validated on, and which optimisers keep
+its state. The rest may change on the way."""
 
 
 def check_free(folder: Path, *, resume: bool, force: bool) -> None:

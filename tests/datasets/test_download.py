@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from stand_ins import FileServer, archive_of
 
+from adaptgen.config import ArchiveConfig
+from adaptgen.datasets import download
 from adaptgen.datasets.download import fetch
 from adaptgen.errors import AdaptgenError, DownloadError, OutputFileError
 
@@ -190,6 +192,23 @@ def test_two_processes_do_not_write_the_same_file(server: FileServer, tmp_path: 
         with pytest.raises(DownloadError, match="is being written by another process"):
             fetch(archive, folder)
     assert fetch(archive, folder).read_bytes() == CONTENT
+
+
+def test_a_file_is_not_another_process_s_to_write_while_it_is_checked(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, check = server.offer("a.zip", CONTENT), download.check_file
+    refused: list[DownloadError] = []
+
+    def fetch_meanwhile(path: Path, archive: ArchiveConfig) -> str:
+        with pytest.raises(DownloadError, match="is being written by another process") as caught:
+            fetch(archive, tmp_path)
+        refused.append(caught.value)
+        return check(path, archive)
+
+    monkeypatch.setattr(download, "check_file", fetch_meanwhile)
+    assert fetch(archive, tmp_path).read_bytes() == CONTENT
+    assert len(refused) == 1
 
 
 def test_an_interrupt_leaves_what_can_be_gone_on_with(server: FileServer, tmp_path: Path) -> None:

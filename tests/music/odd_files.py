@@ -309,6 +309,11 @@ add(
     "expression faded to nothing",
     control(11, 127, channel=3) + melody(channel=3) + control(11, 0, 15 * BEAT, channel=3),
 )
+add(
+    "a fade, a bend and a pedal on the join, in a track without notes",
+    control(7, 100) + melody(16),
+    control(7, 0, 16 * BEAT) + bend(12_000, 16 * BEAT) + control(64, 127, 16 * BEAT),
+)
 
 
 add(

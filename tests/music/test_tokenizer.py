@@ -132,6 +132,7 @@ def test_what_was_saved_can_be_loaded_and_nothing_else(tmp_path: Path) -> None:
     [
         ({"num_velocity": 8}, "unknown key 'tokenizer.num_velocity'. The music tokenizer has num_velocities and find_"),
         ({"num_velocities": 0}, "tokenizer.num_velocities is 0. Give a whole number from 1 to 127."),
+        ({"num_velocities": True}, "tokenizer.num_velocities is True."),
         ({"num_velocities": 128}, "tokenizer.num_velocities is 128."),
         ({"num_velocities": "many"}, "tokenizer.num_velocities is 'many'."),
         ({"find_beats": "no"}, "tokenizer.find_beats is 'no'. Give true or false."),

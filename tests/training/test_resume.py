@@ -124,6 +124,23 @@ def test_a_folder_that_is_held_for_a_moment_is_still_replaced(tmp_path: Path, mo
         assert (len(waits), (tmp_path / "last" / "state").read_text(encoding="utf-8")) == (1, text)
 
 
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rename = tmp_path / "best", Path.rename
+    folder.mkdir()
+    (folder / "state").write_text("one", encoding="utf-8")
+
+    def refuse_the_new(path: Path, target: Path) -> Path:
+        if path.name == "best.partial":
+            raise OSError("no")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new)
+    with pytest.raises(OSError, match="no"), checkpoint.replace_folder(folder) as partial:
+        (partial / "state").write_text("two", encoding="utf-8")
+    assert (folder / "state").read_text(encoding="utf-8") == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
 @pytest.mark.parametrize("stop_after", [None, 3, 5])
 def test_writes_each_state_once(
     tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None
@@ -140,6 +157,7 @@ def test_writes_each_state_once(
         ("model.num_layers=3", "model.num_layers = 2, the recipe has 3"),
         ("model.shortcut.place=replace", "model.shortcut.place = 'add', the recipe has 'replace'"),
         ("tokenizer.num_velocities=5", "tokenizer.num_velocities = 4, the recipe has 5"),
+        ("training.validation_batches=5", "training.validation_batches = 2, the recipe has 5"),
         ("data.validation_share=0.2", "data.validation_share = 0.1, the recipe has 0.2"),
         ("training.muon_learning_rate=0.1", "training.muon_learning_rate = None, the recipe has 0.1"),
         ("training.batch_size=3", "training.batch_size = 2, the recipe has 3"),

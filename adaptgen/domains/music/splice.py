@@ -124,7 +124,8 @@ def merge(
     for part in parts:
         channel = channels[part.channel]
         messages = _setup(channel, part, is_fresh=False)
-        additions.setdefault(part.track, []).extend((start, SETUP, message) for message in messages)
+        track = max(part.track, channel.last_track_at_join)
+        additions.setdefault(track, []).extend((start, SETUP, message) for message in messages)
         for tick, track, message in channel.later:
             if tick < stop:
                 again = _undo(message, channel, part)
@@ -212,6 +213,7 @@ class Channel:
         controls: the value of each controller that was set.
         loudest: the largest value so far of the controllers for loudness.
         later: tick, track and message of what changes its settings afterwards.
+        last_track_at_join: the last one that changes them at that very tick, whose word would be the last.
     """
 
     program: int = 0
@@ -219,6 +221,7 @@ class Channel:
     controls: dict[int, int] = field(default_factory=dict)
     loudest: dict[int, int] = field(default_factory=lambda: {VOLUME: 0, EXPRESSION: 0})
     later: list[tuple[int, int, mido.Message]] = field(default_factory=list)
+    last_track_at_join: int = 0
 
 
 def _channels_at(midi: mido.MidiFile, start: int) -> list[Channel]:
@@ -230,7 +233,10 @@ def _channels_at(midi: mido.MidiFile, start: int) -> list[Channel]:
         # A program at the join is for notes that were to come, a controller may be for those that ring on.
         if tick > start or (tick == start and message.type == "program_change"):
             channel.later.append((tick, track, message))
-        elif message.type == "program_change":
+            continue
+        if tick == start:
+            channel.last_track_at_join = max(channel.last_track_at_join, track)
+        if message.type == "program_change":
             channel.program = message.program
         elif message.type == "pitchwheel":
             channel.bend = message.pitch

@@ -289,7 +289,7 @@ class MusicTokenizer(Tokenizer):
                 f"unknown key 'tokenizer.{unknown[0]}'", "The music tokenizer has num_velocities and find_beats"
             )
         levels = options.get("num_velocities", DEFAULT_NUM_VELOCITIES)
-        if not isinstance(levels, int) or not 1 <= levels <= 127:
+        if type(levels) is not int or not 1 <= levels <= 127:
             raise RecipeError(f"tokenizer.num_velocities is {levels!r}", "Give a whole number from 1 to 127")
         if not isinstance(options.get("find_beats", True), bool):
             raise RecipeError(f"tokenizer.find_beats is {options['find_beats']!r}", "Give true or false")

@@ -101,6 +101,10 @@ def fit_codec(
             f"there are {seconds:.0f} s of speech, less than the {needed:.0f} s that {book_size} codes need",
             "Give more recordings",
         )
+    if network_steps and all(len(recording.envelope) < SEQUENCE_FRAMES for recording in recordings):
+        raise InputFileError(
+            f"no recording is as long as {SEQUENCE_FRAMES * HOP / SAMPLE_RATE_HZ} s", "Give longer ones"
+        )
     rng = np.random.default_rng(seed)
     if keep_books_of is not None:
         quantizer = keep_books_of.quantizer
@@ -220,13 +224,9 @@ def _train(
     num_steps: int,
     on_progress: Callable[[str, int, int, str], None],
 ) -> None:
-    """Train the network in place, by AdamW with a cosine schedule."""
+    """Train the network in place, by AdamW with a cosine schedule; some recording is as long as a sequence."""
     codes = [quantizer.encode(r.envelope.reshape(-1, PER_FRAME * NUM_BANDS)) for r in recordings]
     long_enough = [number for number, r in enumerate(recordings) if len(r.envelope) >= SEQUENCE_FRAMES]
-    if not long_enough:
-        raise InputFileError(
-            f"no recording is as long as {SEQUENCE_FRAMES * HOP / SAMPLE_RATE_HZ} s", "Give longer ones"
-        )
     lengths = np.array([len(recordings[number].envelope) for number in long_enough], dtype=np.float64)
     spectral, intelligibility = SpectralLoss(), IntelligibilityLoss()
     optimizer = torch.optim.AdamW(synthesizer.parameters(), lr=LEARNING_RATE, betas=(0.8, 0.98), weight_decay=0)
