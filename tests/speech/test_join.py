@@ -110,8 +110,9 @@ def test_new_sound_is_in_time_at_any_rate(tmp_path: Path, rate: int) -> None:
 
 def test_new_sound_comes_in_within_20_ms_at_equal_power(tmp_path: Path) -> None:
     sound = hum(3.0)
-    tone = 0.01 * np.sin(2 * np.pi * 3000 * np.arange(2 * RATE) / RATE)
-    new, other = (joined(tmp_path, sound[:RATE], sound[RATE:] + tone * sign) for sign in (1, -1))
+    tone = 0.01 * np.sin(2 * np.pi * 3000 * np.arange(3 * RATE) / RATE)
+    old, new = np.split(sound, [RATE])
+    new, other = (joined(tmp_path, old + tone[:RATE], new + tone[RATE:] * sign) for sign in (1, -1))
     levels = np.sqrt(((new - other)[: RATE // 40].reshape(-1, RATE // 400) ** 2).mean(axis=1) * 2) / 0.02
     places = np.minimum(1, (np.arange(10) + 0.5) / 8)
     assert levels == pytest.approx(np.sin(places * np.pi / 2), abs=0.05)

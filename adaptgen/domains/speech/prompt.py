@@ -24,6 +24,7 @@ from adaptgen.domains.speech.sound import (
     resample,
 )
 from adaptgen.domains.speech.splice import best_lag, cross_fade, extend, fade_out, level_gain, limit
+from adaptgen.domains.speech.timbre import match_timbre
 from adaptgen.domains.speech.tokenizer import SpeechTokenizer
 from adaptgen.errors import CheckpointError, InputFileError, UsageError
 from adaptgen.paths import printable
@@ -154,7 +155,8 @@ class SpeechPrompt(Prompt):
         ringing = extend(self.samples, int(FADE_SECONDS * rate), sample_rate_hz=rate)
         lag = best_lag(ringing, decoded[join - margin : join + margin + len(ringing)])
         start = join - margin + lag
-        mono = resample(decoded[start - run_up :], rate, own_rate)[round(run_up * own_rate / rate) :]
+        matched = match_timbre(decoded, join, self.samples, sample_rate_hz=rate).astype(np.float32)
+        mono = resample(matched[start - run_up :], rate, own_rate)[round(run_up * own_rate / rate) :]
         assert len(mono) >= self.num_new, "a frame more was drawn than is needed"
         mono = mono[: self.num_new].astype(np.float64) / self.gain
         offsets = before.mean(axis=0, dtype=np.float64)
