@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def distance_db(first: np.ndarray, second: np.ndarray) -> float:
     spectra = []
     for sound in (first, second):
         power, hz = np.abs(np.fft.rfft(sound)) ** 2, np.fft.rfftfreq(len(sound), 1 / RATE)
-        bands = [power[(hz >= low) & (hz < high)].mean() for low, high in zip(edges, edges[1:], strict=False)]
+        bands = [power[(hz >= low) & (hz < high)].mean() for low, high in pairwise(edges)]
         spectra.append(10 * np.log10(bands))
     difference = spectra[0] - spectra[1]
     return float(np.std(difference))
