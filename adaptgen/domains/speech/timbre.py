@@ -15,7 +15,7 @@ __all__ = ["match_timbre"]
 
 NUM_BANDS, FFT_SECONDS, HOP_SECONDS = 48, 0.032, 0.02
 SPEECH_RANGE = np.log(10**1.5)
-"""Of log magnitude, 30 dB: frames that are softer than that below the loudest tell of the room's noise, not the voice."""
+"""Of log magnitude, 30 dB: frames softer than that below the loudest tell of the room, not of the voice."""
 LEAST_FRAMES = 10
 NUM_COSINES = 10
 """Over the mel scale: enough for the tilt of a microphone and the edges of a telephone, too few for single vowels."""
@@ -26,7 +26,7 @@ LARGEST = np.log(10**0.6)
 
 
 def match_timbre(decoded: np.ndarray, join: int, old: np.ndarray, *, sample_rate_hz: int) -> np.ndarray:
-    """A codec's sound `[n]` through a filter that gives what is new, from `join` on, the mean spectrum of the old `[m]`.
+    """A codec's sound `[n]` through a filter that gives the new part, from `join` on, the mean spectrum of old `[m]`.
 
     Returns:
         float64 `[n]`, as loud as before; nothing is delayed.
