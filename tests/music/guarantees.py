@@ -279,7 +279,10 @@ def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int,
     """
     played = {note.channel for note in notes}
     after: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    struck: dict[int, list[int]] = defaultdict(list)
     for tick, _, data in new.merged:
+        if data[0] >> 4 == 9 and data[2]:
+            struck[data[0] & 0xF].append(tick)
         if data[0] >> 4 in (0xB, 0xE) and data[0] & 0xF in played and (tick < stop or (tick == stop and lifts(data))):
             after[data[0] & 0xF].append((tick, data))
     for channel, events in after.items():
@@ -305,6 +308,8 @@ def check_controllers(new: File, notes: list[Sounding], *, join: int, stop: int,
             set_to = [(tick, value) for tick, data in events if (value := value_of(control, data)) is not None]
             at_join = next((value for tick, value in reversed(set_to) if tick <= join), DEFAULTS[control])
             given = [data[2] for tick, data in events if tick <= join and (data[0] >> 4, data[1]) == (0xB, control)]
+            first_set = next((tick for tick, _ in set_to), join)
+            given += [DEFAULTS[control] for tick in struck[channel] if tick < min(first_set, join)]
             assert 4 * at_join >= max(given, default=0), f"controller {control} of channel {channel} has faded"
             for note in notes:
                 if note.channel == channel:

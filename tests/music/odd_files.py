@@ -309,6 +309,9 @@ add(
     "expression faded to nothing",
     control(11, 127, channel=3) + melody(channel=3) + control(11, 0, 15 * BEAT, channel=3),
 )
+add("a volume that is said once, to mute the end", melody(16) + control(7, 0, 15 * BEAT))
+add("expression that is said once, to mute the end", melody(16) + control(11, 0, 15 * BEAT))
+add("a soft volume from the first note on", control(7, 12) + melody(16))
 add(
     "a fade, a bend and a pedal on the join, in a track without notes",
     control(7, 100) + melody(16),

@@ -211,7 +211,8 @@ class Channel:
 
     Attributes:
         controls: the value of each controller that was set.
-        loudest: the largest value so far of the controllers for loudness.
+        loudest: the largest value so far of the controllers for loudness, set or, where a note was struck before that,
+            unset.
         later: tick, track and message of what changes its settings afterwards.
         last_track_at_join: the last one that changes them at that very tick, whose word would be the last.
     """
@@ -227,6 +228,10 @@ class Channel:
 def _channels_at(midi: mido.MidiFile, start: int) -> list[Channel]:
     channels = [Channel() for _ in range(16)]
     for tick, track, message in all_events(midi):
+        if message.type == "note_on" and message.velocity and tick < start:
+            channel = channels[message.channel]
+            for control in channel.loudest.keys() - channel.controls.keys():
+                channel.loudest[control] = UNSET[control]
         if message.type not in ("program_change", "pitchwheel", "control_change"):
             continue
         channel = channels[message.channel]
