@@ -279,7 +279,10 @@ class TiedEmbedding(nn.Embedding):
 
 
 class Transformer(nn.Module):
-    """The model, with or without shortcuts; training, scoring, prefill and decoding all call `forward`.
+    """The model, with or without shortcuts.
+
+    Training, scoring and reading a prompt all go through `encode` and `predict`, the halves of `forward`, and so does
+    decoding; `FastDecoder` alone has its own arithmetic for the frames after the prompt.
 
     Args:
         config: shape of the model.

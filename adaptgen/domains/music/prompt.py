@@ -43,7 +43,7 @@ class MusicPrompt(Prompt):
         path: the file.
         tokenizer: of the model.
         request: how much to add, from where.
-        window: the model's attention window in tokens.
+        window: how many of the prompt's last tokens will be looked at.
     """
 
     def __init__(self, path: Path, tokenizer: MusicTokenizer, request: ContinuationRequest, *, window: int) -> None:
