@@ -11,7 +11,7 @@ import numpy as np
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, estimate_phase
 from adaptgen.domains.music.retime import retime
-from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song, read_song
+from adaptgen.domains.music.song import PIANO_PITCHES, Part, Song, read_song
 from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
 
@@ -40,10 +40,7 @@ def tokenize_bars(
     names = PartNames(parts)
     notes = {token: [] for token in names.tokens}
     for part, token in zip(parts, names.token_of, strict=True):
-        if token == DRUMS:
-            notes[token].extend(n._replace(pitch=GENERAL_MIDI_DRUMS.get(n.pitch, n.pitch)) for n in part.notes)
-        else:
-            notes[token].extend(part.notes)
+        notes[token].extend(note._replace(pitch=part.sound_of(note.pitch)) for note in part.notes)
     voices = [(token, grid.quantize(notes[token])) for token in names.tokens]
     return tokenizer.encode(voices, grid=grid, first_bar=first_bar, stop_bar=stop_bar)
 
@@ -78,7 +75,7 @@ def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | fl
     onset_errors, duration_errors, velocity_errors = [], [], []
     for part, token in zip(song.parts, PartNames(song.parts).token_of, strict=True):
         for note in part.notes:
-            pitch = GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if token == DRUMS else note.pitch
+            pitch = part.sound_of(note.pitch)
             candidates = decoded.get((token, pitch), [])
             found = [
                 (abs(grid.tick(bar, offset + other.position) - note.start), other)

@@ -19,7 +19,7 @@ import numpy as np
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, STEPS_PER_SIXTEENTH, Grid, find_phase, snap_duration
 from adaptgen.domains.music.plan import Plan, Slot
-from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Note, Part
+from adaptgen.domains.music.song import Note, Part
 from adaptgen.domains.music.splice import NewNote
 
 __all__ = ["Feel", "PlayedNote", "keep_apart", "straighten"]
@@ -186,8 +186,8 @@ def keep_apart(played: Sequence[PlayedNote], plan: Plan, grid: Grid) -> list[New
     earliest, latest = [], []
     for note, *_ in played:
         bar = bars.index(note.start)
-        pitch = GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if note.part.is_drums else note.pitch
-        earliest.append(max(plan.start, bars.start(bar), plan.sounding.get((note.part.channel, pitch), 0)))
+        key = note.part.channel, note.part.sound_of(note.pitch)
+        earliest.append(max(plan.start, bars.start(bar), plan.sounding.get(key, 0)))
         latest.append(min(plan.stop, bars.start(bar + 1)) - 1)
     for first, second in _neighbours(played):
         middle = (played[first].note.start + played[second].note.start) // 2

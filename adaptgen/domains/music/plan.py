@@ -164,10 +164,7 @@ class Plan:
         for part in song.parts:
             for note in part.notes:
                 if note.end > start:
-                    key = (
-                        part.channel,
-                        GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if part.is_drums else note.pitch,
-                    )
+                    key = part.channel, part.sound_of(note.pitch)
                     sounding[key] = max(note.end, sounding.get(key, 0))
         last_bar = grid.bars.index(stop - 1)
         num_bars = last_bar - join_bar + 1
