@@ -18,6 +18,7 @@ import numpy as np
 
 from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.domains.music.density import Density
+from adaptgen.domains.music.grid import least_ring_ticks
 from adaptgen.domains.music.plan import CHORD_NOTES, Cell, Plan, Slot
 from adaptgen.domains.music.rests import RestHabit, Rests
 from adaptgen.domains.music.sounding import SoundingNotes
@@ -61,9 +62,10 @@ class MusicGrammar(Grammar):
         self._done = False
         self._ways: dict[int, list[int]] | None = None
         self._notes = SoundingNotes(plan)
-        self._rests = Rests(plan.habits, least_ring=plan.ticks_per_beat / 4)
+        least_ring = least_ring_ticks(plan.ticks_per_beat)
+        self._rests = Rests(plan.habits, least_ring=least_ring)
         tune_habits = [RestHabit(None, 0, 0) if tune is None else tune.habit for tune in plan.tunes]
-        self._tune_rests = Rests(tune_habits, least_ring=plan.ticks_per_beat / 4)
+        self._tune_rests = Rests(tune_habits, least_ring=least_ring)
         self._densities = [Density(habit, ticks_per_beat=plan.ticks_per_beat) for habit in plan.densities]
         self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
         self._playable = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from adaptgen.domains.music.density import DensityHabit, find_density
-from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
+from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell, least_ring_ticks
 from adaptgen.domains.music.loops import Loops
 from adaptgen.domains.music.rests import RestHabit, Tune, find_habit, find_tune
 from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song
@@ -238,7 +238,8 @@ def find_join_bar(song: Song) -> int:
     last_start = max(note.start for part in song.parts for note in part.notes)
     last_end = max(note.end for part in song.parts for note in part.notes)
     bar = song.bars.index(last_end - 1)
-    while last_start < song.bars.start(bar) and last_end - song.bars.start(bar) <= song.ticks_per_beat / 4:
+    least_ring = least_ring_ticks(song.ticks_per_beat)
+    while last_start < song.bars.start(bar) and last_end - song.bars.start(bar) <= least_ring:
         bar -= 1
     return bar + 1
 
