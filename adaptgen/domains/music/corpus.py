@@ -17,10 +17,11 @@ from adaptgen.errors import InputFileError
 
 __all__ = ["augment", "check_roundtrip", "grid_of", "read_documents", "tokenize_bars"]
 
-MAX_BARS = 20_000
-MERGED_SHARE = 3
-"""One in so many files with several parts of one program is also learned with those parts merged into one, as a
-pianist's single track is."""
+MAX_DOCUMENT_BARS = 20_000
+"""From the first note of a file to the last; one with more is not read."""
+FILES_PER_MERGED = 3
+"""Of so many files with several parts of one program, chosen by their names, one is also learned with those parts
+merged into one, as a pianist's single track is."""
 LARGEST_SHIFT = 6
 NEW_PROGRAMS_SHARE = 0.25
 """How often the programs of a training document are exchanged for random ones, so that the model reads a program
@@ -54,7 +55,7 @@ def read_documents(path: Path, tokenizer: MusicTokenizer, *, is_training: bool) 
     if is_training:
         merged = _merge_same_programs(song.parts)
         digest = hashlib.sha256(os.fsencode(path.name)).digest()
-        if len(merged) < len(song.parts) and digest[0] % MERGED_SHARE == 0:
+        if len(merged) < len(song.parts) and digest[0] % FILES_PER_MERGED == 0:
             variants.append(merged)
     begin = np.array([[tokenizer.begin]], dtype=np.int64)
     documents = [tokenize_bars(parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar) for parts in variants]
@@ -114,8 +115,8 @@ def _bar_range(song: Song, grid: Grid, path: Path) -> tuple[int, int]:
     """The first bar of a file in which a note begins, and the bar after the last."""
     starts = [grid.place(note.start)[0] for part in song.parts for note in part.notes]
     first_bar, stop_bar = min(starts), max(starts) + 1
-    if stop_bar - first_bar > MAX_BARS:
-        raise InputFileError(f"{path} has {stop_bar - first_bar} bars; {MAX_BARS} are read")
+    if stop_bar - first_bar > MAX_DOCUMENT_BARS:
+        raise InputFileError(f"{path} has {stop_bar - first_bar} bars; {MAX_DOCUMENT_BARS} are read")
     return first_bar, stop_bar
 
 

@@ -18,10 +18,10 @@ from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part,
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
 
-__all__ = ["MAX_BARS", "Cell", "Plan", "Slot", "find_join_bar", "find_slots"]
+__all__ = ["MAX_NEW_BARS", "Cell", "Plan", "Slot", "find_join_bar", "find_slots"]
 
-MAX_BARS = 10_000
-"""Of up to eight quarters; a longer bar counts as several."""
+MAX_NEW_BARS = 10_000
+"""That can be asked for, of up to eight quarters; a longer bar counts as several."""
 
 PIANO_PROGRAMS = range(8)
 ALL_PITCHES = range(128)
@@ -168,9 +168,9 @@ class Plan:
                     sounding[key] = max(note.end, sounding.get(key, 0))
         last_bar = grid.bars.index(stop - 1)
         num_bars = last_bar - join_bar + 1
-        if num_bars * len(grid.layout(last_bar, last_bar + 1)) > MAX_BARS:
+        if num_bars * len(grid.layout(last_bar, last_bar + 1)) > MAX_NEW_BARS:
             raise UsageError(
-                f"that is {num_bars} bars; {MAX_BARS} of up to eight quarters can be written", "Ask for less"
+                f"that is {num_bars} bars; {MAX_NEW_BARS} of up to eight quarters can be written", "Ask for less"
             )
         layout = grid.layout(join_bar, last_bar + 1)
         cells = tuple(_cells(grid, layout, start, stop))

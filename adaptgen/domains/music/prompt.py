@@ -19,7 +19,7 @@ from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.loops import find_loops
 from adaptgen.domains.music.pedal import find_pedallings, pedal
-from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
+from adaptgen.domains.music.plan import MAX_NEW_BARS, Plan, Slot, find_join_bar
 from adaptgen.domains.music.render import check_sound, encode_wav, render
 from adaptgen.domains.music.retime import Retimed, retime
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
@@ -216,8 +216,8 @@ def _check_length(request: ContinuationRequest) -> None:
     request.refuse_others("music", known=KNOWN, remedy="Give --bars or --seconds")
     if request.bars is not None and request.seconds is not None:
         raise UsageError("--bars and --seconds were both given", "Give one of them")
-    if request.bars is not None and not 1 <= request.bars <= MAX_BARS:
-        raise UsageError(f"--bars is {request.bars}", f"Give a whole number from 1 to {MAX_BARS}")
+    if request.bars is not None and not 1 <= request.bars <= MAX_NEW_BARS:
+        raise UsageError(f"--bars is {request.bars}", f"Give a whole number from 1 to {MAX_NEW_BARS}")
     if request.seconds is not None and not 0 < request.seconds <= MAX_SECONDS:
         raise UsageError(f"--seconds is {request.seconds}", f"Give a number above 0 and up to {MAX_SECONDS}")
 
