@@ -34,7 +34,6 @@ LAYERS = {
     "adaptgen.domains": 4,
     "adaptgen.checkpoint": 5,
     "adaptgen.generation": 5,
-    "adaptgen.ngram": 5,
     "adaptgen.shards": 5,
     "adaptgen.datasets": 6,
     "adaptgen.evaluation": 6,
