@@ -50,6 +50,7 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_tokenizer",
+    "load_weights",
     "read_config",
     "read_metrics",
     "replace_folder",

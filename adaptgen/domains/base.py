@@ -24,6 +24,7 @@ __all__ = [
     "Domain",
     "Grammar",
     "Prompt",
+    "StandIn",
     "Tokenizer",
 ]
 

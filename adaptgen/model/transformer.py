@@ -29,7 +29,7 @@ from adaptgen.model.cache import Cache, KeyValueStore
 from adaptgen.model.depth import AttentionResidual, DepthWeightedAverage
 from adaptgen.model.norm import RMSNorm
 
-__all__ = ["Transformer"]
+__all__ = ["MLP", "ROPE_BASE", "Block", "Shortcut", "Transformer", "band_mask"]
 
 ROPE_BASE = 10_000.0
 GPT2_STD = 0.02

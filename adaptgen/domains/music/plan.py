@@ -18,7 +18,7 @@ from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part,
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
 
-__all__ = ["MAX_NEW_BARS", "Cell", "Plan", "Slot", "find_join_bar", "find_slots"]
+__all__ = ["CHORD_NOTES", "MAX_NEW_BARS", "Cell", "Plan", "Slot", "find_join_bar", "find_slots"]
 
 MAX_NEW_BARS = 10_000
 """That can be asked for, of up to eight quarters; a longer bar counts as several."""
