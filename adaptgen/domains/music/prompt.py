@@ -92,8 +92,10 @@ class MusicPrompt(Prompt):
 
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         plan = self.plan
-        slots = {slot.program_token: slot for slot in plan.slots}
-        players = {token: _Player(slot, self.tokenizer, plan, self.grid) for token, slot in slots.items()}
+        players = {
+            slot.program_token: _Player(slot, self.tokenizer, plan, self.grid, has_one_voice=habits.has_one_voice)
+            for slot, habits in zip(plan.slots, plan.habits, strict=True)
+        }
         for cell, program, position, duration, pitch, velocity in self.tokenizer.decode(new_tokens):
             start = plan.cells[cell].ticks[position]
             players[program].play(start, duration, pitch, velocity)
@@ -183,9 +185,8 @@ class _Player:
         notes: what it has played.
     """
 
-    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan, grid: Grid) -> None:
-        self.slot, self.tokenizer, self.plan = slot, tokenizer, plan
-        self.has_one_voice = slot.has_one_voice(ticks_per_beat=plan.ticks_per_beat)
+    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan, grid: Grid, *, has_one_voice: bool) -> None:
+        self.slot, self.tokenizer, self.plan, self.has_one_voice = slot, tokenizer, plan, has_one_voice
         self.notes: list[PlayedNote] = []
         self._feel = Feel(slot, grid)
         self._random = np.random.default_rng(0)
