@@ -50,6 +50,7 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_tokenizer",
+    "load_weights",
     "read_config",
     "read_metrics",
     "replace_folder",
@@ -236,20 +237,18 @@ def save_checkpoint(
     folder: Path,
     *,
     card: str,
-    dtype: torch.dtype = torch.bfloat16,
     weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write the files of a checkpoint into an existing folder.
+    """Write the files of a checkpoint, weights in bfloat16, into an existing folder.
 
     Args:
         checkpoint: what to write.
         folder: where; see `replace_folder` for writing atomically.
         card: text of README.md.
-        dtype: of the weights on disk.
         weights: the model's, where it does not hold them whole.
     """
     weights = checkpoint.model.state_dict() if weights is None else weights
-    weights = {name: tensor.detach().to(dtype).contiguous() for name, tensor in weights.items()}
+    weights = {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in weights.items()}
     save_file(weights, folder / WEIGHTS)
     config = {
         "format_version": FORMAT_VERSION,

@@ -17,7 +17,6 @@ import torch
 
 from adaptgen.domains.base import Tokenizer
 from adaptgen.model import Transformer
-from adaptgen.ngram import NgramModel
 from adaptgen.recall import Recall, directions, recall_targets, track_record
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "paired_difference",
     "read_document",
     "score_documents",
-    "score_with_ngrams",
 ]
 
 NUM_RESAMPLES = 10_000
@@ -214,17 +212,6 @@ def _score(stream_nats: np.ndarray, document: np.ndarray, tokenizer: Tokenizer) 
         num_units=tokenizer.count_units(document),
         stream_nats=tuple(stream_nats.tolist()),
     )
-
-
-def score_with_ngrams(
-    ngrams: Sequence[NgramModel], documents: Sequence[np.ndarray], tokenizer: Tokenizer
-) -> list[DocumentScore]:
-    """Like `score_documents`, for n-gram models, one of each stream, each of which sees that stream alone."""
-    scores = []
-    for document in documents:
-        nats = [model.score(stream).sum() for model, stream in zip(ngrams, document, strict=True)]
-        scores.append(_score(np.array(nats), document, tokenizer))
-    return scores
 
 
 def bits_per_unit(scores: Sequence[DocumentScore], *, seed: int = 0) -> Estimate:

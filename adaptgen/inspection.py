@@ -20,6 +20,8 @@ from adaptgen.palette import COLOURS, SHADES
 __all__ = ["Inspection", "depth_name", "inspect_document"]
 
 TOKENS_PER_ROW = 160
+NUM_LINKS = 8
+"""Of each token, the frames that it looked at most."""
 QUARTERS = ("easiest quarter", "second quarter", "third quarter", "hardest quarter")
 
 
@@ -173,7 +175,6 @@ def inspect_document(
     tokens: np.ndarray,
     tokenizer: Tokenizer,
     *,
-    num_links: int = 8,
     on_progress: Callable[[int], None] = lambda num_frames: None,
 ) -> Inspection:
     """Look at a document int `[K, T]`, T >= 2, with a shortcut model; `on_progress` as of `map_attention`."""
@@ -182,7 +183,7 @@ def inspect_document(
         kinds=tokenizer.kinds_of(tokens),
         heights=tokenizer.heights_of(tokens),
         image=tokenizer.image_of(tokens),
-        map=map_attention(model, tokens, num_links=num_links, on_progress=on_progress),
+        map=map_attention(model, tokens, num_links=NUM_LINKS, on_progress=on_progress),
     )
 
 

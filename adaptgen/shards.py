@@ -98,26 +98,9 @@ def prepare(
         OutputFileError: the cache cannot be written.
     """
     folder = root / source.path
-    is_file = folder.is_file()
-    if not (is_file or folder.is_dir()):
-        raise InputFileError(f"{folder} is not a folder", "Give one with --data")
-    if not os.access(folder, os.R_OK | (0 if is_file else os.X_OK)):
-        raise InputFileError(f"{folder} may not be read", "Change its permissions")
-    splits = split_files(folder, domain.suffixes, config)
-    total = sum(len(files) for files in splits.values())
-    if not total:
-        kinds = ", ".join(domain.suffixes)
-        raise InputFileError(f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data")
-    # Names count as well as content: they decide, for one, which files get training variants.
-    names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
-    # So does the program's version: a file that it could not read may be read by the next.
-    # A fingerprint is of the tokens that material gives; which one begins a document need not be among them.
-    tokens = [tokenizer.fingerprint, tokenizer.begin, tokenizer.vocab_sizes]
-    made_from = [SHARD_VERSION, __version__, domain.name, *tokens, names]
-    shares = (config.validation_share, config.test_share) if is_file else None
-    made_from += [shares] if is_file else []
-    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
-    target = cache_folder() / "shards" / key[:32]
+    splits = _split_source(folder, domain, config)
+    shares = (config.validation_share, config.test_share) if folder.is_file() else None
+    target = _place_in_cache(domain, tokenizer, splits, folder, shares)
     held = _read_shards(target, len(tokenizer.vocab_sizes))
     if held is None:
         try:
@@ -129,7 +112,7 @@ def prepare(
                 splits,
                 folder,
                 # A second version of a song must not be in training while the first is held out.
-                may_vary=not is_file,
+                may_vary=shares is None,
                 on_progress=on_progress,
                 num_workers=num_workers,
             )
@@ -158,6 +141,39 @@ def prepare(
         reason = f"; the first was skipped because: {skipped[0][1]}" if skipped else ""
         raise InputFileError(f"{folder} has no file that can be trained on{reason}", "Give another folder with --data")
     return shards, skipped
+
+
+def _split_source(folder: Path, domain: Domain, config: DataConfig) -> dict[str, list[tuple[Path, str]]]:
+    """The files of a folder, or a single file, with their digests by split; at least one."""
+    is_file = folder.is_file()
+    if not (is_file or folder.is_dir()):
+        raise InputFileError(f"{folder} is not a folder", "Give one with --data")
+    if not os.access(folder, os.R_OK | (0 if is_file else os.X_OK)):
+        raise InputFileError(f"{folder} may not be read", "Change its permissions")
+    splits = split_files(folder, domain.suffixes, config)
+    if not any(splits.values()):
+        kinds = ", ".join(domain.suffixes)
+        raise InputFileError(f"{folder} has no {domain.name} files ({kinds})", "Give another folder with --data")
+    return splits
+
+
+def _place_in_cache(
+    domain: Domain,
+    tokenizer: Tokenizer,
+    splits: dict[str, list[tuple[Path, str]]],
+    folder: Path,
+    shares: tuple[float, float] | None,
+) -> Path:
+    """The cache's folder for what is made from all that is given; `shares` of a single file are held out."""
+    # Names count as well as content: they decide, for one, which files get training variants.
+    names = [[(str(path.relative_to(folder)), digest) for path, digest in splits[split]] for split in SPLITS]
+    # So does the program's version: a file that it could not read may be read by the next.
+    # A fingerprint is of the tokens that material gives; which one begins a document need not be among them.
+    tokens = [tokenizer.fingerprint, tokenizer.begin, tokenizer.vocab_sizes]
+    made_from = [SHARD_VERSION, __version__, domain.name, *tokens, names]
+    made_from += [] if shares is None else [shares]
+    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+    return cache_folder() / "shards" / key[:32]
 
 
 def _read_shards(target: Path, num_streams: int) -> tuple[dict[str, Shard], list[Skipped]] | None:

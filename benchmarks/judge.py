@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from musical_metrics import overlapping_area
+from prosody import PROSODY, describe_prosody
 from recognition import HEARD_HZ, Recognizer, Word
 from voices import VoiceEncoder
 
-from adaptgen.domains.music.metrics import overlapping_area
-from adaptgen.domains.speech.metrics import PROSODY, describe_prosody
 from adaptgen.domains.speech.sound import NOMINAL_LEVEL, loudness
 
 __all__ = ["Heard", "Judge", "Voice", "describe"]

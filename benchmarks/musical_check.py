@@ -3,7 +3,7 @@
     python benchmarks/musical_check.py --checkpoint music --data FOLDER --json benchmarks/results/musical_check.json
 
 From songs of POP909 that no training saw (its test split below FOLDER/pop909), 8 bars are given and 16 written. What
-is written is compared with the song's own next 16 bars by the overlapping areas of `domains/music/metrics.py`, next
+is written is compared with the song's own next 16 bars by the overlapping areas of `musical_metrics.py`, next
 to two bounds: what other songs do at that place (floor) and what the same song does later (ceiling). With
 `--sweep` a grid of sampling settings is tried, on songs of the validation split: all of them on a few songs, then
 those that came nearest the ceiling on all, and the one nearest then is named.
@@ -24,6 +24,14 @@ import numpy as np
 import torch
 import typer
 from command import JsonFile, Threads, describe_sampling, run_command, write_result
+from musical_metrics import (
+    FEATURES,
+    Excerpt,
+    bars_in_four_beats,
+    compare,
+    cut_excerpt,
+    longest_repetition,
+)
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -37,14 +45,6 @@ from adaptgen.corpus_files import split_files
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.music.corpus import grid_of
 from adaptgen.domains.music.grid import Grid
-from adaptgen.domains.music.metrics import (
-    FEATURES,
-    Excerpt,
-    bars_in_four_beats,
-    compare,
-    cut_excerpt,
-    longest_repetition,
-)
 from adaptgen.domains.music.song import parse_song, read_song
 from adaptgen.errors import InputFileError
 from adaptgen.sampling import Sampling

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import typer
 from command import JsonFile, Threads, run_command, write_result
+from ngram import NgramModel, score_with_ngrams
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +28,7 @@ from adaptgen.checkpoint import Checkpoint, load_checkpoint
 from adaptgen.cli.common import progress_bar
 from adaptgen.config import DataConfig, SourceConfig
 from adaptgen.domains.base import Tokenizer
-from adaptgen.evaluation import DocumentScore, bits_per_unit, score_documents, score_with_ngrams
-from adaptgen.ngram import NgramModel
+from adaptgen.evaluation import DocumentScore, bits_per_unit, score_documents
 from adaptgen.shards import Shard, prepare
 
 CORPORA = ("pop909", "openscore_lieder", "groove", "nottingham", "jsb_chorales")

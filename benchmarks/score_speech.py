@@ -23,6 +23,7 @@ import numpy as np
 import torch
 import typer
 from command import JsonFile, Threads, run_command, write_result
+from ngram import NgramModel, score_with_ngrams
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -40,9 +41,7 @@ from adaptgen.evaluation import (
     bits_per_unit_by_stream,
     paired_difference,
     score_documents,
-    score_with_ngrams,
 )
-from adaptgen.ngram import NgramModel
 from adaptgen.shards import Shard, prepare
 
 TRAINED_ON = ("kathleen", "speechocean762", "ljspeech_sample")

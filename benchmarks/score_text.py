@@ -20,6 +20,7 @@ import pyppmd
 import torch
 import typer
 from command import JsonFile, Threads, run_command, write_result
+from ngram import NgramModel, score_with_ngrams
 from provenance import describe_run
 from rich.console import Console
 from rich.table import Table
@@ -27,8 +28,7 @@ from rich.table import Table
 from adaptgen import domains
 from adaptgen.checkpoint import load_checkpoint
 from adaptgen.cli.common import progress_bar
-from adaptgen.evaluation import bits_per_unit, nats_per_token, score_documents, score_with_ngrams
-from adaptgen.ngram import NgramModel
+from adaptgen.evaluation import bits_per_unit, nats_per_token, score_documents
 
 CORPORA = ("eltec_eng", "enwiki_sample", "tinyshakespeare")
 MARKOV_ORDER = 5

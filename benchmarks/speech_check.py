@@ -34,6 +34,7 @@ import torch
 import typer
 from command import JsonFile, Threads, describe_sampling, run_command, write_result
 from judge import Heard, Judge, Voice, describe
+from prosody import PROSODY, longest_hold_seconds
 from provenance import describe_run
 from recognition import HEARD_HZ
 from rich.console import Console
@@ -45,7 +46,6 @@ from adaptgen.cli.common import new_console, progress_bar
 from adaptgen.corpus_files import find_files
 from adaptgen.domains.base import ContinuationRequest
 from adaptgen.domains.speech.codec import Codec
-from adaptgen.domains.speech.metrics import PROSODY, longest_hold_seconds
 from adaptgen.domains.speech.sound import SUFFIXES, loudness, open_sound, read_mono, resample
 from adaptgen.errors import InputFileError, UsageError
 from adaptgen.generation import generate

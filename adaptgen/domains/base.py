@@ -1,7 +1,7 @@
-"""What a domain offers to the rest of adaptgen. Music, and whatever else there is, look alike from here.
+"""What a domain offers to the rest of adaptgen, to which music, text and speech look alike.
 
-Everything outside a domain's folder knows these classes and `adaptgen.domains` only. Adding a domain is adding a
-folder with a `DOMAIN` in it.
+The rest of adaptgen imports nothing from a domain's folder: it knows these classes, and asks `adaptgen.domains` for the
+domain of a file or a name. Adding a domain is adding a folder with a `DOMAIN` in it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "Domain",
     "Grammar",
     "Prompt",
+    "StandIn",
     "Tokenizer",
 ]
 
@@ -380,7 +381,8 @@ class Domain(ABC):
             path: the file.
             tokenizer: of this domain.
             request: how to cut it and how much to add.
-            window: the model's attention window; tokens further back need not be made.
+            window: how many of the prompt's last frames attention or recall will look at; those before need not be
+                made.
 
         Raises:
             InputFileError: the file cannot be read or continued.

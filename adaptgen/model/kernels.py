@@ -24,15 +24,7 @@ from numba.extending import intrinsic
 from adaptgen.model.compiling import compiled
 from adaptgen.model.norm import MIN_ROOT_MEAN_SQUARE
 
-__all__ = [
-    "add_mlp",
-    "add_product",
-    "append",
-    "attend",
-    "mlp",
-    "normalize",
-    "project",
-]
+__all__ = ["LARGEST_HALF", "add_mlp", "add_product", "append", "attend", "mlp", "multiply", "normalize", "project"]
 
 FLOAT = np.float32
 ZERO, ONE = FLOAT(0), FLOAT(1)

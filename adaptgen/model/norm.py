@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["RMSNorm"]
+__all__ = ["MIN_ROOT_MEAN_SQUARE", "RMSNorm"]
 
 MIN_ROOT_MEAN_SQUARE = torch.finfo(torch.float32).eps ** 0.5
 

@@ -29,7 +29,7 @@ from adaptgen.model.cache import Cache, KeyValueStore
 from adaptgen.model.depth import AttentionResidual, DepthWeightedAverage
 from adaptgen.model.norm import RMSNorm
 
-__all__ = ["Transformer"]
+__all__ = ["MLP", "ROPE_BASE", "Block", "Shortcut", "Transformer", "band_mask"]
 
 ROPE_BASE = 10_000.0
 GPT2_STD = 0.02
@@ -279,7 +279,10 @@ class TiedEmbedding(nn.Embedding):
 
 
 class Transformer(nn.Module):
-    """The model, with or without shortcuts; training, scoring, prefill and decoding all call `forward`.
+    """The model, with or without shortcuts.
+
+    Training, scoring and reading a prompt all go through `encode` and `predict`, the halves of `forward`, and so does
+    decoding; `FastDecoder` alone has its own arithmetic for the frames after the prompt.
 
     Args:
         config: shape of the model.

@@ -39,7 +39,7 @@ def test_notes_that_become_one_are_lost_but_one(tmp_path: Path) -> None:
 def test_too_many_bars_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[..., object]
 ) -> None:
-    monkeypatch.setattr("adaptgen.domains.music.corpus.MAX_BARS", 1000)
+    monkeypatch.setattr("adaptgen.domains.music.corpus.MAX_DOCUMENT_BARS", 1000)
     path = tmp_path / "far.mid"
     path.write_bytes(ODD_FILES["a gap of 2^27 ticks"]())
     with pytest.raises(InputFileError, match=r"far\.mid has 69906 bars; 1000 are read"):

@@ -295,13 +295,6 @@ def test_same_file_same_samples() -> None:
     np.testing.assert_array_equal(render(midi), render(midi))
 
 
-def test_sample_rate_changes_length_not_pitch() -> None:
-    midi = song(program(ORGAN) + note(69, 0, 960))
-    low, high = (render(midi, sample_rate=rate) for rate in (22_050, 44_100))
-    assert low.shape[1] / 22_050 == pytest.approx(high.shape[1] / 44_100, abs=0.3)
-    assert frequency_hz(low[:, 2_000:20_000], 830, 930) == pytest.approx(880, rel=0.01)  # read at twice the rate
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

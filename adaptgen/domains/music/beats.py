@@ -26,7 +26,7 @@ import numpy as np
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT
 
-__all__ = ["METRES", "MOVES", "NUM_KINDS", "Beats", "Metre", "Onsets", "find_beats"]
+__all__ = ["METRES", "MOVES", "NUM_KINDS", "TEMPI", "TOGETHER_SECONDS", "Beats", "Metre", "Onsets", "find_beats"]
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ import numpy as np
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, estimate_phase
 from adaptgen.domains.music.retime import retime
-from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song, read_song
+from adaptgen.domains.music.song import PIANO_PITCHES, Part, Song, read_song
 from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
 
 __all__ = ["augment", "check_roundtrip", "grid_of", "read_documents", "tokenize_bars"]
 
-MAX_BARS = 20_000
-MERGED_SHARE = 3
-"""One in so many files with several parts of one program is also learned with those parts merged into one, as a
-pianist's single track is."""
+MAX_DOCUMENT_BARS = 20_000
+"""From the first note of a file to the last; one with more is not read."""
+FILES_PER_MERGED = 3
+"""Of so many files with several parts of one program, chosen by their names, one is also learned with those parts
+merged into one, as a pianist's single track is."""
 LARGEST_SHIFT = 6
 NEW_PROGRAMS_SHARE = 0.25
 """How often the programs of a training document are exchanged for random ones, so that the model reads a program
@@ -40,10 +41,7 @@ def tokenize_bars(
     names = PartNames(parts)
     notes = {token: [] for token in names.tokens}
     for part, token in zip(parts, names.token_of, strict=True):
-        if token == DRUMS:
-            notes[token].extend(n._replace(pitch=GENERAL_MIDI_DRUMS.get(n.pitch, n.pitch)) for n in part.notes)
-        else:
-            notes[token].extend(part.notes)
+        notes[token].extend(note._replace(pitch=part.sound_of(note.pitch)) for note in part.notes)
     voices = [(token, grid.quantize(notes[token])) for token in names.tokens]
     return tokenizer.encode(voices, grid=grid, first_bar=first_bar, stop_bar=stop_bar)
 
@@ -57,7 +55,7 @@ def read_documents(path: Path, tokenizer: MusicTokenizer, *, is_training: bool) 
     if is_training:
         merged = _merge_same_programs(song.parts)
         digest = hashlib.sha256(os.fsencode(path.name)).digest()
-        if len(merged) < len(song.parts) and digest[0] % MERGED_SHARE == 0:
+        if len(merged) < len(song.parts) and digest[0] % FILES_PER_MERGED == 0:
             variants.append(merged)
     begin = np.array([[tokenizer.begin]], dtype=np.int64)
     documents = [tokenize_bars(parts, grid, tokenizer, first_bar=first_bar, stop_bar=stop_bar) for parts in variants]
@@ -78,7 +76,7 @@ def check_roundtrip(path: Path, tokenizer: MusicTokenizer) -> dict[str, int | fl
     onset_errors, duration_errors, velocity_errors = [], [], []
     for part, token in zip(song.parts, PartNames(song.parts).token_of, strict=True):
         for note in part.notes:
-            pitch = GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if token == DRUMS else note.pitch
+            pitch = part.sound_of(note.pitch)
             candidates = decoded.get((token, pitch), [])
             found = [
                 (abs(grid.tick(bar, offset + other.position) - note.start), other)
@@ -117,8 +115,8 @@ def _bar_range(song: Song, grid: Grid, path: Path) -> tuple[int, int]:
     """The first bar of a file in which a note begins, and the bar after the last."""
     starts = [grid.place(note.start)[0] for part in song.parts for note in part.notes]
     first_bar, stop_bar = min(starts), max(starts) + 1
-    if stop_bar - first_bar > MAX_BARS:
-        raise InputFileError(f"{path} has {stop_bar - first_bar} bars; {MAX_BARS} are read")
+    if stop_bar - first_bar > MAX_DOCUMENT_BARS:
+        raise InputFileError(f"{path} has {stop_bar - first_bar} bars; {MAX_DOCUMENT_BARS} are read")
     return first_bar, stop_bar
 
 

@@ -9,6 +9,7 @@ stands exactly on the grid stays there.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adaptgen.domains.music.grid import STEPS_PER_BEAT, STEPS_PER_SIXTEENTH, Grid, find_phase, snap_duration
+from adaptgen.domains.music.grid import (
+    STEPS_PER_BEAT,
+    STEPS_PER_SIXTEENTH,
+    Grid,
+    find_phase,
+    least_ring_ticks,
+    snap_duration,
+)
 from adaptgen.domains.music.plan import Plan, Slot
-from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, Note, Part
+from adaptgen.domains.music.song import Note, Part
 from adaptgen.domains.music.splice import NewNote
 
 __all__ = ["Feel", "PlayedNote", "keep_apart", "straighten"]
@@ -181,13 +189,13 @@ def keep_apart(played: Sequence[PlayedNote], plan: Plan, grid: Grid) -> list[New
     Each stays in its bar and after what sounds on its key, ends before its key is struck again, or its part's next note
     if that has one voice, and rings on into every bar, by a sixteenth if it did so, into which it rang on the grid.
     """
-    bars, least_ring = grid.bars, plan.ticks_per_beat // 4 + 1
+    bars, enough = grid.bars, math.floor(least_ring_ticks(plan.ticks_per_beat)) + 1
     starts, following = [], [[] for _ in played]
     earliest, latest = [], []
     for note, *_ in played:
         bar = bars.index(note.start)
-        pitch = GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if note.part.is_drums else note.pitch
-        earliest.append(max(plan.start, bars.start(bar), plan.sounding.get((note.part.channel, pitch), 0)))
+        key = note.part.channel, note.part.sound_of(note.pitch)
+        earliest.append(max(plan.start, bars.start(bar), plan.sounding.get(key, 0)))
         latest.append(min(plan.stop, bars.start(bar + 1)) - 1)
     for first, second in _neighbours(played):
         middle = (played[first].note.start + played[second].note.start) // 2
@@ -198,7 +206,7 @@ def keep_apart(played: Sequence[PlayedNote], plan: Plan, grid: Grid) -> list[New
     result = []
     for index, (note, _, length, _) in enumerate(played):
         line = bars.start(bars.index(note.end - 1))
-        rings_to = min(note.end, line + least_ring) if line > note.start else 0
+        rings_to = min(note.end, line + enough) if line > note.start else 0
         stop = min([plan.stop, *(starts[later] for later in following[index])])
         result.append(note._replace(start=starts[index], end=min(max(starts[index] + length, rings_to), stop)))
     return result

@@ -18,7 +18,8 @@ import numpy as np
 
 from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.domains.music.density import Density
-from adaptgen.domains.music.plan import CHORD_NOTES, Cell, Plan, Slot
+from adaptgen.domains.music.grid import least_ring_ticks
+from adaptgen.domains.music.plan import Cell, Plan, Slot, SlotHabits
 from adaptgen.domains.music.rests import RestHabit, Rests
 from adaptgen.domains.music.sounding import SoundingNotes
 from adaptgen.domains.music.tokenizer import MusicTokenizer
@@ -61,10 +62,12 @@ class MusicGrammar(Grammar):
         self._done = False
         self._ways: dict[int, list[int]] | None = None
         self._notes = SoundingNotes(plan)
-        self._rests = Rests(plan.habits, least_ring=plan.ticks_per_beat / 4)
-        tune_habits = [RestHabit(None, 0, 0) if tune is None else tune.habit for tune in plan.tunes]
-        self._tune_rests = Rests(tune_habits, least_ring=plan.ticks_per_beat / 4)
-        self._densities = [Density(habit, ticks_per_beat=plan.ticks_per_beat) for habit in plan.densities]
+        least_ring = least_ring_ticks(plan.ticks_per_beat)
+        self._rests = Rests([habits.rest for habits in plan.habits], least_ring=least_ring)
+        tunes = [habits.tune for habits in plan.habits]
+        tune_habits = [RestHabit(None, 0, 0) if tune is None else tune.habit for tune in tunes]
+        self._tune_rests = Rests(tune_habits, least_ring=least_ring)
+        self._densities = [Density(habits.density, ticks_per_beat=plan.ticks_per_beat) for habits in plan.habits]
         self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
         self._playable = [
             np.array([pitch in slot.pitches and ids[pitch] >= 0 for pitch in range(128)])
@@ -72,11 +75,6 @@ class MusicGrammar(Grammar):
         ]
         self._num_playable = [int(playable.sum()) for playable in self._playable]
         self._velocity_ids = [_levels(tokenizer, slot) for slot in plan.slots]
-        self._has_one_voice = [slot.has_one_voice(ticks_per_beat=plan.ticks_per_beat) for slot in plan.slots]
-        self._least_notes = [
-            CHORD_NOTES if slot.plays_chords_alone(ticks_per_beat=plan.ticks_per_beat) else 1 for slot in plan.slots
-        ]
-        """Which each part strikes at once, if it can."""
         self._last_notes: dict[int, tuple[int, int, int]] = {}
         """Pitch, start and end of what each part of one voice played last."""
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
@@ -101,6 +99,10 @@ class MusicGrammar(Grammar):
     @property
     def _slot(self) -> Slot:
         return self.plan.slots[self.part]
+
+    @property
+    def _habits(self) -> SlotHabits:
+        return self.plan.habits[self.part]
 
     @property
     def _tick(self) -> int:
@@ -156,7 +158,7 @@ class MusicGrammar(Grammar):
                 row[[self.tokenizer.position_ids[step] for step in steps]] = True
             else:
                 row[self._program_ids[part]] = True
-        most = 1 if self._has_one_voice[self.part] else MAX_NOTES_PER_ONSET
+        most = 1 if self._habits.has_one_voice else MAX_NOTES_PER_ONSET
         if self.state is State.NOTE and self.notes_at_onset < most:
             higher = self._free_pitches(self.part, self._tick)
             higher[: self.pitch + 1] = False
@@ -173,7 +175,7 @@ class MusicGrammar(Grammar):
         tokens = [self.tokenizer.position_ids[step] for step in steps]
         if self.state is State.NOTE and self.notes_at_onset < MAX_NOTES_PER_ONSET:
             higher = self._free_pitches(self.part, self._tick)
-            higher[: self.pitch + 1 if steps else max(self.pitch + 1, self.plan.tunes[self.part].lowest)] = False
+            higher[: self.pitch + 1 if steps else max(self.pitch + 1, self._habits.tune.lowest)] = False
             tokens += self._ids[self.part][higher].tolist()
         return tokens
 
@@ -181,7 +183,7 @@ class MusicGrammar(Grammar):
         """Those of the part's steps at which its tune, if it is due, can come in good time; none if it is not due."""
         if self.part not in self._tune_rests.due:
             return []
-        tune, ticks = self.plan.tunes[self.part], self._cell.ticks
+        tune, ticks = self._habits.tune, self._cell.ticks
         in_time = (step for step in steps if step <= tune.latest_step)
         return [step for step in in_time if self._free_pitches(self.part, ticks[step])[tune.lowest :].any()]
 
@@ -320,14 +322,14 @@ class MusicGrammar(Grammar):
 
     def _lacks_notes(self) -> bool:
         """Whether the chord that is being written must have another note, and can."""
-        is_short = self.state is State.NOTE and self.notes_at_onset < self._least_notes[self.part]
+        is_short = self.state is State.NOTE and self.notes_at_onset < self._habits.least_notes
         return is_short and bool(self._next_pitches().any())
 
     def _next_pitches(self) -> np.ndarray:
         """bool `[128]`: what may be struck next at this onset, leaving enough above it for the notes it needs yet."""
         pitches = self._free_pitches(self.part, self._tick)
         pitches[: self.pitch + 1] = False
-        num_needed = self._least_notes[self.part] - self.notes_at_onset - 1
+        num_needed = self._habits.least_notes - self.notes_at_onset - 1
         if num_needed > 0:
             pitches[np.flatnonzero(pitches)[1:][-num_needed:]] = False
         return pitches
@@ -373,7 +375,7 @@ class MusicGrammar(Grammar):
         else:
             duration = DRUM_STEPS if kind == "Velocity" else self.tokenizer.steps_of_duration[token]
             end = self.plan.end_tick(self._tick, duration)
-            if self._has_one_voice[self.part]:
+            if self._habits.has_one_voice:
                 self._let_go()
                 self._last_notes[self.part] = self.pitch, self._tick, end
             self._notes.add(self._slot.channel, self.pitch, self._tick, end)
@@ -381,7 +383,7 @@ class MusicGrammar(Grammar):
             self._densities[self.part].strike(self._tick)
             if self.part == self._drums:
                 self._strikes = [strike for strike in self._strikes if strike > (self.step, self.pitch)]
-            tune = self.plan.tunes[self.part]
+            tune = self._habits.tune
             if tune is not None and self.pitch >= tune.lowest:
                 self._tune_rests.play(self.part, end)
             self.state = State.NOTE

@@ -28,6 +28,7 @@ __all__ = [
     "GridNote",
     "estimate_phase",
     "find_phase",
+    "least_ring_ticks",
     "snap_duration",
 ]
 
@@ -74,6 +75,11 @@ class GridNote(NamedTuple):
     duration: int
     pitch: int
     velocity: int
+
+
+def least_ring_ticks(ticks_per_beat: int) -> float:
+    """A sixteenth: a note that rings into a bar by no more does not sound in it."""
+    return ticks_per_beat / 4
 
 
 def snap_duration(steps: float, *, longest: float = math.inf) -> int:

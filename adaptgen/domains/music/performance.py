@@ -30,7 +30,7 @@ from adaptgen.domains.music.timing import BarLines, TempoMap, all_events, read_m
 
 __all__ = ["Controllers", "SoundingNote", "bar_lines", "read_controllers", "sounding_notes"]
 
-_MAX_BARS = 2_000
+_MAX_DRAWN_BARS = 2_000
 
 
 @dataclass(frozen=True, order=True)
@@ -209,15 +209,15 @@ def bar_lines(midi: mido.MidiFile, until_seconds: float) -> list[float]:
         until_seconds: the last time of interest.
 
     Returns:
-        Seconds, ascending; empty if the file has no time signature or if bars are too many to draw (2,000).
+        Seconds, ascending; empty if the file has no time signature or if bars are too many to draw.
     """
     metres = read_metres(midi)
     if not metres:
         return []
     bars, tempo = BarLines(metres, midi.ticks_per_beat), TempoMap(read_tempos(midi), midi.ticks_per_beat)
-    times = (tempo.seconds(bars.start(bar)) for bar in range(_MAX_BARS + 1))
+    times = (tempo.seconds(bars.start(bar)) for bar in range(_MAX_DRAWN_BARS + 1))
     lines = list(takewhile(lambda seconds: seconds <= until_seconds, times))
-    return lines if len(lines) <= _MAX_BARS else []
+    return lines if len(lines) <= _MAX_DRAWN_BARS else []
 
 
 def _timed_messages(midi: mido.MidiFile) -> tuple[list[_Timed], list[float]]:

@@ -11,17 +11,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from adaptgen.domains.music.density import DensityHabit, find_density
-from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell
+from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell, least_ring_ticks
 from adaptgen.domains.music.loops import Loops
 from adaptgen.domains.music.rests import RestHabit, Tune, find_habit, find_tune
 from adaptgen.domains.music.song import GENERAL_MIDI_DRUMS, PIANO_PITCHES, Part, Song
 from adaptgen.domains.music.tokenizer import DRUMS, PartNames
 from adaptgen.errors import UsageError
 
-__all__ = ["MAX_BARS", "Cell", "Plan", "Slot", "find_join_bar", "find_slots"]
+__all__ = ["MAX_NEW_BARS", "Cell", "Plan", "Slot", "SlotHabits", "find_join_bar", "find_slots"]
 
-MAX_BARS = 10_000
-"""Of up to eight quarters; a longer bar counts as several."""
+MAX_NEW_BARS = 10_000
+"""That can be asked for, of up to eight quarters; a longer bar counts as several."""
 
 PIANO_PROGRAMS = range(8)
 ALL_PITCHES = range(128)
@@ -97,6 +97,39 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class SlotHabits:
+    """How a slot has played up to the join, and so goes on.
+
+    Attributes:
+        rest: how it has rested.
+        tune: of one that accompanies itself, None for others.
+        density: how densely it has played.
+        has_one_voice: whether it strikes one note at a time.
+        least_notes: how many it strikes at once, if it can.
+    """
+
+    rest: RestHabit
+    tune: Tune | None
+    density: DensityHabit
+    has_one_voice: bool
+    least_notes: int
+
+    @classmethod
+    def find(cls, slot: Slot, grid: Grid, *, join_bar: int, last_start: int) -> SlotHabits:
+        """Those in the bars before `join_bar`, where the song's last note begins at a tick."""
+        ticks_per_beat = grid.bars.ticks_per_beat
+        has_one_voice = slot.has_one_voice(ticks_per_beat=ticks_per_beat)
+        has_tune = not (slot.is_drums or has_one_voice)
+        return cls(
+            rest=find_habit(slot.parts, grid, join_bar=join_bar, last_start=last_start),
+            tune=find_tune(slot.parts, grid, join_bar=join_bar, last_start=last_start) if has_tune else None,
+            density=find_density(slot.parts, ticks_per_beat=ticks_per_beat),
+            has_one_voice=has_one_voice,
+            least_notes=CHORD_NOTES if slot.plays_chords_alone(ticks_per_beat=ticks_per_beat) else 1,
+        )
+
+
+@dataclass(frozen=True)
 class Cell:
     """What one Bar token stands for: a bar, a group of one-beat bars, or a stretch of a very long bar.
 
@@ -122,9 +155,7 @@ class Plan:
         start, stop: ticks between which all of it lies.
         cells: the bars.
         slots: the parts, in writing order.
-        habits: how each of them has rested.
-        tunes: of each of them that accompanies itself, None for others.
-        densities: how densely each of them has played.
+        habits: of each of them.
         loops: what hand percussion goes on with.
         sounding: (channel, pitch) of prompt notes that ring into the new part, and the tick at which they end.
         num_bars: how many bars that is, a last one that `stop` cuts included.
@@ -135,9 +166,7 @@ class Plan:
     ticks_per_beat: int
     cells: Sequence[Cell]
     slots: Sequence[Slot]
-    habits: Sequence[RestHabit]
-    tunes: Sequence[Tune | None]
-    densities: Sequence[DensityHabit]
+    habits: Sequence[SlotHabits]
     loops: Loops
     sounding: dict[tuple[int, int], int]
     num_bars: int
@@ -164,32 +193,19 @@ class Plan:
         for part in song.parts:
             for note in part.notes:
                 if note.end > start:
-                    key = (
-                        part.channel,
-                        GENERAL_MIDI_DRUMS.get(note.pitch, note.pitch) if part.is_drums else note.pitch,
-                    )
+                    key = part.channel, part.sound_of(note.pitch)
                     sounding[key] = max(note.end, sounding.get(key, 0))
         last_bar = grid.bars.index(stop - 1)
         num_bars = last_bar - join_bar + 1
-        if num_bars * len(grid.layout(last_bar, last_bar + 1)) > MAX_BARS:
+        if num_bars * len(grid.layout(last_bar, last_bar + 1)) > MAX_NEW_BARS:
             raise UsageError(
-                f"that is {num_bars} bars; {MAX_BARS} of up to eight quarters can be written", "Ask for less"
+                f"that is {num_bars} bars; {MAX_NEW_BARS} of up to eight quarters can be written", "Ask for less"
             )
         layout = grid.layout(join_bar, last_bar + 1)
         cells = tuple(_cells(grid, layout, start, stop))
         last_start = max(note.start for part in song.parts for note in part.notes)
-        habits = [find_habit(slot.parts, grid, join_bar=join_bar, last_start=last_start) for slot in slots]
-        is_accompanied = [
-            not (slot.is_drums or slot.has_one_voice(ticks_per_beat=song.ticks_per_beat)) for slot in slots
-        ]
-        tunes = [
-            find_tune(slot.parts, grid, join_bar=join_bar, last_start=last_start) if may_be else None
-            for slot, may_be in zip(slots, is_accompanied, strict=True)
-        ]
-        densities = [find_density(slot.parts, ticks_per_beat=grid.bars.ticks_per_beat) for slot in slots]
-        return cls(
-            start, stop, grid.bars.ticks_per_beat, cells, slots, habits, tunes, densities, loops, sounding, num_bars
-        )
+        habits = [SlotHabits.find(slot, grid, join_bar=join_bar, last_start=last_start) for slot in slots]
+        return cls(start, stop, grid.bars.ticks_per_beat, cells, slots, habits, loops, sounding, num_bars)
 
 
 def _cells(grid: Grid, layout: Sequence[GridCell], start: int, stop: int) -> Iterator[Cell]:
@@ -241,7 +257,8 @@ def find_join_bar(song: Song) -> int:
     last_start = max(note.start for part in song.parts for note in part.notes)
     last_end = max(note.end for part in song.parts for note in part.notes)
     bar = song.bars.index(last_end - 1)
-    while last_start < song.bars.start(bar) and last_end - song.bars.start(bar) <= song.ticks_per_beat / 4:
+    least_ring = least_ring_ticks(song.ticks_per_beat)
+    while last_start < song.bars.start(bar) and last_end - song.bars.start(bar) <= least_ring:
         bar -= 1
     return bar + 1
 

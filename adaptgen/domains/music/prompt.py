@@ -19,7 +19,7 @@ from adaptgen.domains.music.grammar import MusicGrammar
 from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.loops import find_loops
 from adaptgen.domains.music.pedal import find_pedallings, pedal
-from adaptgen.domains.music.plan import MAX_BARS, Plan, Slot, find_join_bar
+from adaptgen.domains.music.plan import MAX_NEW_BARS, Plan, Slot, find_join_bar
 from adaptgen.domains.music.render import check_sound, encode_wav, render
 from adaptgen.domains.music.retime import Retimed, retime
 from adaptgen.domains.music.song import Part, Song, interpret, read_song
@@ -43,7 +43,7 @@ class MusicPrompt(Prompt):
         path: the file.
         tokenizer: of the model.
         request: how much to add, from where.
-        window: the model's attention window in tokens.
+        window: how many of the prompt's last tokens will be looked at.
     """
 
     def __init__(self, path: Path, tokenizer: MusicTokenizer, request: ContinuationRequest, *, window: int) -> None:
@@ -92,8 +92,10 @@ class MusicPrompt(Prompt):
 
     def complete(self, new_tokens: np.ndarray) -> Continuation:
         plan = self.plan
-        slots = {slot.program_token: slot for slot in plan.slots}
-        players = {token: _Player(slot, self.tokenizer, plan, self.grid) for token, slot in slots.items()}
+        players = {
+            slot.program_token: _Player(slot, self.tokenizer, plan, self.grid, has_one_voice=habits.has_one_voice)
+            for slot, habits in zip(plan.slots, plan.habits, strict=True)
+        }
         for cell, program, position, duration, pitch, velocity in self.tokenizer.decode(new_tokens):
             start = plan.cells[cell].ticks[position]
             players[program].play(start, duration, pitch, velocity)
@@ -183,9 +185,8 @@ class _Player:
         notes: what it has played.
     """
 
-    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan, grid: Grid) -> None:
-        self.slot, self.tokenizer, self.plan = slot, tokenizer, plan
-        self.has_one_voice = slot.has_one_voice(ticks_per_beat=plan.ticks_per_beat)
+    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan, grid: Grid, *, has_one_voice: bool) -> None:
+        self.slot, self.tokenizer, self.plan, self.has_one_voice = slot, tokenizer, plan, has_one_voice
         self.notes: list[PlayedNote] = []
         self._feel = Feel(slot, grid)
         self._random = np.random.default_rng(0)
@@ -216,8 +217,8 @@ def _check_length(request: ContinuationRequest) -> None:
     request.refuse_others("music", known=KNOWN, remedy="Give --bars or --seconds")
     if request.bars is not None and request.seconds is not None:
         raise UsageError("--bars and --seconds were both given", "Give one of them")
-    if request.bars is not None and not 1 <= request.bars <= MAX_BARS:
-        raise UsageError(f"--bars is {request.bars}", f"Give a whole number from 1 to {MAX_BARS}")
+    if request.bars is not None and not 1 <= request.bars <= MAX_NEW_BARS:
+        raise UsageError(f"--bars is {request.bars}", f"Give a whole number from 1 to {MAX_NEW_BARS}")
     if request.seconds is not None and not 0 < request.seconds <= MAX_SECONDS:
         raise UsageError(f"--seconds is {request.seconds}", f"Give a number above 0 and up to {MAX_SECONDS}")
 

@@ -32,6 +32,7 @@ from adaptgen.errors import InputFileError
 
 __all__ = ["check_sound", "default_soundfont", "encode_wav", "render"]
 
+_SAMPLE_RATE_HZ = 44_100
 _PEAK = 10 ** (-3 / 20)  # of what `render` returns: -3 dBFS
 _PEAK_LIMIT = 10 ** (-1.01 / 20)  # of what `encode_wav` gives: strictly below -1 dBFS after rounding
 _INAUDIBLE = 1e-5  # -100 dBFS
@@ -47,7 +48,7 @@ _CONTROL_FRAMES = 32  # envelopes and controllers are computed this often and in
 _NO_WAV = "Leave the sound out with --no-wav, or cut the file"
 
 
-def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: int = 44_100) -> np.ndarray:
+def render(midi: mido.MidiFile, *, soundfont: Path | None = None) -> np.ndarray:
     """Play a MIDI file with the instruments of a sound font.
 
     The loudest sample of every rendering lies at -3 dBFS, so quiet and loud files come out at a common level;
@@ -58,10 +59,9 @@ def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: i
     Args:
         midi: a parsed file with `ticks_per_beat` of at least 1.
         soundfont: an SF2 or SF3 file; None for TimGM6mb, which comes with pretty_midi.
-        sample_rate: Hz, 8,000 to 192,000.
 
     Returns:
-        float32 [2, samples], left and right; a quarter of a second of silence if the file has no note.
+        float32 [2, samples] at 44,100 Hz, left and right; a quarter of a second of silence if the file has no note.
 
     Raises:
         InputFileError: the sound font cannot be used, or the music lasts longer than two hours or is so dense
@@ -69,17 +69,16 @@ def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: i
 
     Source: General MIDI Level 1; SoundFont Technical Specification 2.04 (see `soundfont`).
     """
-    assert 8_000 <= sample_rate <= 192_000, sample_rate
     font = _open_font(soundfont)
     notes = sounding_notes(midi)
     if not notes:
-        return np.zeros((2, int(_TAIL_SECONDS * sample_rate)), dtype=np.float32)
+        return np.zeros((2, int(_TAIL_SECONDS * _SAMPLE_RATE_HZ)), dtype=np.float32)
     _check_size(notes, max(note.end for note in notes))
     notes = [_with_a_zone(note, font) for note in notes]
     controllers = read_controllers(midi)
     cuts = _choke_times(notes, font)
     last = max(min(note.end, note.start + _MAX_NOTE_SECONDS) for note in notes)
-    mix = np.zeros((2, int((last + 10) * sample_rate)), dtype=np.float32)
+    mix = np.zeros((2, int((last + 10) * _SAMPLE_RATE_HZ)), dtype=np.float32)
 
     # One key of one instrument at a time: its notes share the resampled sound, longest first.
     def instrument(note: SoundingNote) -> tuple[int, bool, int]:
@@ -91,9 +90,9 @@ def render(midi: mido.MidiFile, *, soundfont: Path | None = None, sample_rate: i
         for note in same_key:
             for zone in _zones_of(font.zones(program, is_drum), note):
                 if zone not in tones:
-                    tones[zone] = _Tone(zone, note.pitch, sample_rate)
+                    tones[zone] = _Tone(zone, note.pitch)
                 _add_voice(mix, note, tones[zone], controllers, cuts.get(note, np.inf))
-    return _finish(mix, sample_rate)
+    return _finish(mix)
 
 
 def check_sound(midi: mido.MidiFile, *, end_seconds: float, soundfont: Path | None = None) -> None:
@@ -112,17 +111,17 @@ def check_sound(midi: mido.MidiFile, *, end_seconds: float, soundfont: Path | No
     _check_size(sounding_notes(midi, use_pedal=False), end_seconds)
 
 
-def encode_wav(samples: np.ndarray, *, sample_rate: int = 44_100) -> bytes:
+def encode_wav(samples: np.ndarray) -> bytes:
     """Sound as the bytes of a 16-bit PCM WAV file.
 
     Args:
-        samples: float [2, samples], full scale at 1; scaled down as a whole if its peak is not below -1 dBFS.
-        sample_rate: Hz.
+        samples: float [2, samples] at 44,100 Hz, full scale at 1; scaled down as a whole if its peak is not below
+            -1 dBFS.
     """
     peak = _peak(samples)
     scale = np.float32(min(1.0, _PEAK_LIMIT / peak if peak else 1.0))
     buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", sample_rate, len(samples), subtype="PCM_16", format="WAV") as sound:
+    with soundfile.SoundFile(buffer, "w", _SAMPLE_RATE_HZ, len(samples), subtype="PCM_16", format="WAV") as sound:
         for start in range(0, samples.shape[1], 1 << 20):
             sound.write((samples[:, start : start + (1 << 20)] * scale).T)
     return buffer.getvalue()
@@ -143,10 +142,10 @@ def _open_font(path: Path | None) -> SoundFont:
 class _Tone:
     """The endless sound of one key in one zone, before any envelope."""
 
-    def __init__(self, zone: Zone, pitch: int, sample_rate: int) -> None:
-        self.zone, self.pitch, self.sample_rate = zone, pitch, sample_rate
-        self._ratio = zone.ratio(pitch, sample_rate)
-        shift = self._ratio * sample_rate / zone.rate_hz
+    def __init__(self, zone: Zone, pitch: int) -> None:
+        self.zone, self.pitch = zone, pitch
+        self._ratio = zone.ratio(pitch, _SAMPLE_RATE_HZ)
+        shift = self._ratio * _SAMPLE_RATE_HZ / zone.rate_hz
         cutoffs = [cutoff / shift for cutoff in zone.cutoffs_hz()]
         self._sources = [zone.filtered(cutoff) for cutoff in dict.fromkeys(cutoffs)]
         self._straight = [np.zeros(0, dtype=np.float32) for _ in self._sources]
@@ -204,7 +203,7 @@ def _between(values: np.ndarray, num_frames: int) -> np.ndarray:
 
 def _add_voice(mix: np.ndarray, note: SoundingNote, tone: _Tone, controllers: Controllers, cut_seconds: float) -> None:
     """Add one note in one zone to the mix [2, samples]; it is choked at `cut_seconds`."""
-    zone, rate = tone.zone, tone.sample_rate
+    zone, rate = tone.zone, _SAMPLE_RATE_HZ
     held = min(max(note.end - note.start, _MIN_NOTE_SECONDS), _MAX_NOTE_SECONDS)
     seconds = min(zone.sounding_seconds(held, note.pitch, rate), max(0.0, cut_seconds - note.start) + _CHOKE_SECONDS)
     first = round(note.start * rate)
@@ -279,10 +278,10 @@ def _check_size(notes: list[SoundingNote], seconds: float) -> None:
         )
 
 
-def _finish(mix: np.ndarray, sample_rate: int) -> np.ndarray:
+def _finish(mix: np.ndarray) -> np.ndarray:
     """Trim the silence at the end and bring the peak to its level."""
     peak = _peak(mix)
-    tail = int(_TAIL_SECONDS * sample_rate)
+    tail = int(_TAIL_SECONDS * _SAMPLE_RATE_HZ)
     if peak < _INAUDIBLE:
         return mix[:, :tail] * np.float32(0)
     mix *= np.float32(_PEAK / peak)
@@ -290,7 +289,7 @@ def _finish(mix: np.ndarray, sample_rate: int) -> np.ndarray:
     while end > tail and _peak(mix[:, end - tail : end]) < _INAUDIBLE:
         end -= tail
     mix = mix[:, : min(mix.shape[1], end + tail)]
-    fade = min(int(_FADE_SECONDS * sample_rate), mix.shape[1])
+    fade = min(int(_FADE_SECONDS * _SAMPLE_RATE_HZ), mix.shape[1])
     mix[:, mix.shape[1] - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     return mix
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid
+from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, least_ring_ticks
 from adaptgen.domains.music.song import Note, Part
 
 __all__ = ["RestHabit", "Rests", "Tune", "find_habit", "find_tune"]
@@ -105,7 +105,7 @@ def _habit_of(notes: Sequence[Note], grid: Grid, join_bar: int, last_start: floa
     recent = [note for note in notes if note.end > lines[0]]
     sounds = []
     for start, stop in pairwise(lines):
-        enough = min(grid.bars.ticks_per_beat / 4, stop - start - 1)
+        enough = min(least_ring_ticks(grid.bars.ticks_per_beat), stop - start - 1)
         sounds.append(any(n.start < stop and (n.start >= start or n.end - start > enough) for n in recent))
     if not any(sounds):
         return RestHabit(None, 0, rings_until)
@@ -123,7 +123,7 @@ class Rests:
 
     Args:
         habits: of each part.
-        least_ring: by how many ticks a note must reach into a cell to sound in it.
+        least_ring: a note sounds in a cell if it reaches into it by more ticks.
     """
 
     def __init__(self, habits: Sequence[RestHabit], *, least_ring: float) -> None:

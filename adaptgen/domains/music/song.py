@@ -61,6 +61,10 @@ class Part:
     def is_drums(self) -> bool:
         return self.channel == DRUM_CHANNEL
 
+    def sound_of(self, pitch: int) -> int:
+        """The pitch whose sound a key of the part has in General MIDI: its own, but for edges of the hi-hat."""
+        return GENERAL_MIDI_DRUMS.get(pitch, pitch) if self.is_drums else pitch
+
 
 @dataclass
 class Song:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from adaptgen.domains.music.grid import least_ring_ticks
 from adaptgen.domains.music.plan import Plan
 
 __all__ = ["SoundingNotes"]
@@ -15,7 +16,7 @@ class SoundingNotes:
     """What sounds when, on which channel: notes of the prompt that ring on, and all new ones not yet over."""
 
     def __init__(self, plan: Plan) -> None:
-        self._least_ring = plan.ticks_per_beat / 4
+        self._least_ring = least_ring_ticks(plan.ticks_per_beat)
         self._begin = plan.start
         self._recent: dict[int, list[tuple[int, int, int]]] = {slot.channel: [] for slot in plan.slots}
         """Pitch, start and end of notes that may matter to the cell being written."""

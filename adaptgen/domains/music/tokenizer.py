@@ -37,7 +37,7 @@ from adaptgen.domains.music.grid import (
 from adaptgen.domains.music.song import Part
 from adaptgen.errors import CheckpointError, RecipeError
 
-__all__ = ["DRUMS", "MusicTokenizer", "PartNames", "VoicedNote"]
+__all__ = ["DRUMS", "NUM_PROGRAMS", "MusicTokenizer", "PartNames", "VoicedNote"]
 
 FORMAT = "bar, part, step, pitch"
 """The order in which notes are written; part of the fingerprint."""

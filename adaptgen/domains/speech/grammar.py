@@ -14,7 +14,7 @@ LONGEST_REPEAT_SECONDS = 1.0
 """How long a stream may hold one code: a buzz is no speech, and neither is silence for good."""
 
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.3, 1.0
-"""Between these lies the longest pause that may be drawn, which is that of the prompt."""
+"""Between these lies the longest pause that may be drawn, which is the longest within the prompt."""
 SHORTEST_SOUND_SECONDS = 0.24
 """What ends a pause that was as long as may be."""
 
@@ -23,7 +23,8 @@ class SpeechGrammar(Grammar):
     """The rules for one continuation.
 
     A model of little speech falls silent easily and finds no way out, as after a pause there mostly was more pause. So
-    a pause is no longer than the longest within the prompt, the one at its end included, and is ended by some sound.
+    a pause is no longer than the longest within the prompt, and is ended by some sound. The pauses at the prompt's ends
+    are not within it; the one at the join is counted from where it began in the prompt.
 
     Its first frames hold what the delay has left over of the prompt, its last ones what the new codes leave over;
     the begin token, which begins another recording, ends it.
@@ -41,7 +42,7 @@ class SpeechGrammar(Grammar):
         rate = tokenizer.codec.frames_per_second
         *pauses, self._pause = _pauses(tokenizer.codec.is_quiet[codes[0]])
         shortest, longest = (round(rate * seconds) for seconds in (SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
-        # The first one may have begun before the prompt was heard.
+        # Nor is the first one counted, which may have begun before the prompt was heard.
         self._most_pause = min(max(shortest, *pauses[1:], 0), longest)
         self._least_sound, self._due_sound = round(rate * SHORTEST_SOUND_SECONDS), 0
         self._place, self._is_done = 0, False

@@ -74,7 +74,7 @@ class SpeechPrompt(Prompt):
         path: the file.
         tokenizer: of the model.
         request: how much to add, from where.
-        window: the model's attention window in frames.
+        window: how many of the prompt's last frames will be looked at.
     """
 
     def __init__(self, path: Path, tokenizer: SpeechTokenizer, request: ContinuationRequest, *, window: int) -> None:

@@ -14,7 +14,17 @@ import soxr
 
 from adaptgen.errors import InputFileError
 
-__all__ = ["SUFFIXES", "SoundFile", "heard_channel", "mix_down", "open_sound", "read_mono"]
+__all__ = [
+    "SHORTEST_SECONDS",
+    "SUFFIXES",
+    "SoundFile",
+    "heard_channel",
+    "loudness",
+    "mix_down",
+    "open_sound",
+    "read_mono",
+    "resample",
+]
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
 SHORTEST_SECONDS = 0.1

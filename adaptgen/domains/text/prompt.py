@@ -34,7 +34,7 @@ class TextPrompt(Prompt):
         path: the file.
         tokenizer: of the model.
         request: how much to add.
-        window: the model's attention window in tokens.
+        window: how many of the prompt's last tokens will be looked at.
     """
 
     def __init__(self, path: Path, tokenizer: TextTokenizer, request: ContinuationRequest, *, window: int) -> None:

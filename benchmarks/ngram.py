@@ -11,12 +11,15 @@ and a gigabyte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["NgramModel"]
+from adaptgen.domains.base import Tokenizer
+from adaptgen.evaluation import DocumentScore
+
+__all__ = ["NgramModel", "score_with_ngrams"]
 
 LARGEST_DISCOUNT = 3
 """Counts of three and more are discounted alike."""
@@ -117,6 +120,24 @@ class NgramModel:
             probability = level.interpolate(contexts, places, probability)
             contexts = _of_predecessor(places)
         return -np.log(probability[self.order + 1 :])
+
+
+def score_with_ngrams(
+    ngrams: Sequence[NgramModel], documents: Sequence[np.ndarray], tokenizer: Tokenizer
+) -> list[DocumentScore]:
+    """Like `adaptgen.evaluation.score_documents`, with one model for each stream, which sees that stream alone."""
+    scores = []
+    for document in documents:
+        nats = [float(model.score(stream).sum()) for model, stream in zip(ngrams, document, strict=True)]
+        scores.append(
+            DocumentScore(
+                nats=float(np.sum(nats)),
+                num_tokens=document.shape[0] * (document.shape[1] - 1),
+                num_units=tokenizer.count_units(document),
+                stream_nats=tuple(nats),
+            )
+        )
+    return scores
 
 
 def _of_predecessor(places: np.ndarray) -> np.ndarray:

@@ -6,14 +6,12 @@ import math
 from io import BytesIO
 
 import mido
+import musical_metrics as metrics
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from adaptgen.domains.music import metrics
-from adaptgen.domains.music.grid import Grid
-from adaptgen.domains.music.metrics import (
+from musical_metrics import (
     FEATURES,
     Excerpt,
     bars_in_four_beats,
@@ -22,6 +20,8 @@ from adaptgen.domains.music.metrics import (
     longest_repetition,
     overlapping_area,
 )
+
+from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.song import Song, parse_song
 
 TICKS = 120
