@@ -153,11 +153,21 @@ def check(before: bytes, after: bytes, promise: Promise, *, found: Found | None 
     notes = with_programs(new, notes)
     check_places(notes, old_notes, join=join, stop=stop)
     check_players(notes, old_notes)
+    check_kit(notes, with_programs(old, old_notes))
     check_velocities(notes, old, new)
     check_voices(notes, old_notes, beat=bars.beat)
     check_controllers(new, notes, join=join, stop=stop, beat=bars.beat)
     check_no_bar_is_silent(notes, bars, join=join, stop=stop)
     return Outcome(join, stop, notes)
+
+
+def check_kit(notes: list[Sounding], old_notes: list[Sounding]) -> None:
+    """A drummer who has struck 32 notes on his last kit goes on with the drums that it has."""
+    drummed = [note for note in old_notes if note.channel == 9]
+    kit = [note.pitch for note in drummed if note.program == drummed[-1].program]
+    if len(kit) >= 32:
+        new = {note.pitch for note in notes if note.channel == 9} - set(kit)
+        assert not new, f"the drums {sorted(new)} were never struck before"
 
 
 def check_tracks_end(old: File, new: File, *, is_cut: bool) -> None:

@@ -141,4 +141,4 @@ def test_who_has_played_chords_alone_plays_three_notes_or_more(
 def test_chords_alone_show_by_eight_onsets(bars: int, single: int, plays: bool) -> None:
     song = parse_song(build(triads(bars, single=single)), name="triads")
     (slot,) = find_slots(song.parts)
-    assert slot.plays_chords_alone(ticks_per_beat=BEAT) == plays
+    assert (slot.least_notes(ticks_per_beat=BEAT) > 1) == plays

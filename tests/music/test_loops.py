@@ -58,7 +58,7 @@ def test_a_band_keeps_its_percussion(tmp_path: Path) -> None:
     after = continued(before, tmp_path / "band.mid", bars=12)
     for key in (54, 63, 64, 70):
         (loop,) = {tuple(bar) for bar in struck(before, key, first_bar=1, num_bars=7)}
-        assert all(set(loop) <= set(bar) for bar in struck(after, key, first_bar=8, num_bars=12))
+        assert all(list(loop) == bar for bar in struck(after, key, first_bar=8, num_bars=12))
 
 
 @pytest.mark.parametrize("wish", STUBBORN_WISHES)
@@ -69,8 +69,8 @@ def test_no_model_can_break_a_loop(tmp_path: Path, wish: str) -> None:
     after = continued(before, tmp_path / "loops.mid", bars=5, player=stubborn_player(STUBBORN_WISHES[wish]))
     assert check(before, after, Promise(bars=5)).notes
     for bar in struck(after, SHAKER, first_bar=8, num_bars=5):
-        assert {0, 6, 12, 18, 24, 30, 36, 42} <= set(bar)
-    assert all(18 in bar for bar in struck(after, CONGA, first_bar=8, num_bars=5))
+        assert bar == [0, 6, 12, 18, 24, 30, 36, 42]
+    assert all(bar == [18] for bar in struck(after, CONGA, first_bar=8, num_bars=5))
 
 
 def test_a_loop_may_take_several_bars() -> None:
@@ -85,7 +85,7 @@ def test_a_loop_of_two_bars_goes_on_where_it_is(tmp_path: Path) -> None:
     before = build([*drum_bars(8), *events])
     after = continued(before, tmp_path / "two.mid", bars=4)
     bars = struck(after, CONGA, first_bar=8, num_bars=4)
-    assert all(step in bar for step, bar in zip((30, 12, 30, 12), bars, strict=True))
+    assert bars == [[30], [12], [30], [12]]
 
 
 def test_what_is_no_loop_is_left_to_the_model() -> None:

@@ -3,8 +3,8 @@
 The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
 and no later than its pitch begins again, a part of one voice strikes one note at a time and lets go of the one before,
-a part of chords alone strikes three notes or more, a part plays between its softest and its loudest and not much more
-at a time than it did (adaptgen.domains.music.density), hand percussion strikes what its loop has
+a part of chords alone strikes as many notes as it did, a part plays between its softest and its loudest and not much
+more at a time than it did (adaptgen.domains.music.density), hand percussion strikes what its loop has and nothing else
 (adaptgen.domains.music.loops), and a bar is left only when something sounds in it and nobody is
 due (adaptgen.domains.music.rests).
 """
@@ -81,6 +81,8 @@ class MusicGrammar(Grammar):
         self._drums = next((part for part, slot in enumerate(plan.slots) if slot.is_drums), None)
         self._strikes: list[tuple[int, int]] = []
         """Steps and pitches of loops that are yet to come in this cell, in order."""
+        self._looped: dict[int, set[int]] = {}
+        """Of each pitch that goes round in this cell, the ticks at which alone it is struck."""
         self._leaving = np.array([tokenizer.bar, *np.flatnonzero(tokenizer.kinds == "Program")])
         self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
 
@@ -313,12 +315,16 @@ class MusicGrammar(Grammar):
 
     def _is_roomy(self, part: int) -> bool:
         """Whether a part has a free pitch wherever it begins, there being fewer notes about than pitches."""
-        return self._notes.num_recent(self.plan.slots[part].channel) < self._num_playable[part]
+        num_looped = len(self._looped) if part == self._drums else 0
+        return self._notes.num_recent(self.plan.slots[part].channel) < self._num_playable[part] - num_looped
 
     def _free_pitches(self, part: int, tick: int) -> np.ndarray:
         """bool `[128]`: what a part may strike at a tick."""
         shortest = self.plan.end_tick(tick, DRUM_STEPS) - tick
-        return self._playable[part] & self._notes.free(self.plan.slots[part].channel, tick, tick + shortest)
+        free = self._playable[part] & self._notes.free(self.plan.slots[part].channel, tick, tick + shortest)
+        if part == self._drums:
+            free[[key for key, ticks in self._looped.items() if tick not in ticks]] = False
+        return free
 
     def _lacks_notes(self) -> bool:
         """Whether the chord that is being written must have another note, and can."""
@@ -360,7 +366,7 @@ class MusicGrammar(Grammar):
             self._rests.begin_cell(begin)
             self._tune_rests.begin_cell(begin)
             self.state, self.part, self.step = State.BAR, -1, -1
-            self._strikes = self._loop_strikes()
+            self._begin_loops()
         elif kind == "TimeSig":
             self.state = State.BAR_LENGTH
         elif kind == "Program":
@@ -388,12 +394,21 @@ class MusicGrammar(Grammar):
                 self._tune_rests.play(self.part, end)
             self.state = State.NOTE
 
-    def _loop_strikes(self) -> list[tuple[int, int]]:
-        """Of the cell that begins."""
+    def _begin_loops(self) -> None:
+        """Those of the cell that begins."""
         if self._drums is None:
-            return []
+            return
         strikes = self.plan.loops.strikes_of(self.cell_index, self._cell.num_steps)
-        return [(step, key) for step, key in strikes if step in self._cell.ticks and self._playable[self._drums][key]]
+        playable, ticks = self._playable[self._drums], self._cell.ticks
+        self._strikes = [(step, key) for step, key in strikes if step in ticks and playable[key]]
+        self._looped = {key: set() for key in self.plan.loops.keys_of(self._cell.num_steps)}
+        for step, key in self._strikes:
+            self._looped[key].add(ticks[step])
+        struck = [ticks[step] for step, _ in self._strikes]
+        fills_all = all(any(start <= tick < stop for tick in struck) for start, stop in self._cell.bars)
+        if len(self.plan.slots) == 1 and not fills_all:
+            # Where a loop pauses, something has to sound.
+            self._looped = {}
 
     def _let_go(self) -> None:
         """End what a part of one voice played last where it plays again."""

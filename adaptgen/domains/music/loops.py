@@ -8,7 +8,7 @@ writes the rest.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from adaptgen.domains.music.grid import BEATS_PER_GROUP, Grid, GridCell
 from adaptgen.domains.music.song import Note
@@ -40,6 +40,10 @@ class Loops:
         if num_steps != self.num_steps:
             return []
         return sorted((step, key) for key, cells in self.strikes.items() for step in cells[index % len(cells)])
+
+    def keys_of(self, num_steps: int) -> Collection[int]:
+        """What goes round in a cell of so many steps."""
+        return self.strikes.keys() if num_steps == self.num_steps else ()
 
 
 def find_loops(notes: Sequence[Note], grid: Grid, *, join_bar: int) -> Loops:

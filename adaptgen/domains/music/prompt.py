@@ -192,23 +192,41 @@ class _Player:
         self._random = np.random.default_rng(0)
         self._within: dict[int, dict[int, list[int]]] = {}
         """Of each pitch, levels of loudness and the velocities in them."""
+        self._struck: dict[int, dict[int, list[int]]] = {}
+        """Of each pitch that is on several keys, levels of loudness and the keys that were struck within them."""
 
     def play(self, start: int, duration: int, pitch: int, level: int) -> None:
         """Add a note of so many steps at a tick of the grid, after all that begin sooner."""
         if self.has_one_voice and self.notes and self.notes[-1].note.end > start:
             last = self.notes[-1]
             self.notes[-1] = last._replace(note=last.note._replace(end=start))
-        key, end = self.slot.key_of(pitch), self.plan.end_tick(start, duration)
+        key, end = self._key(pitch, level), self.plan.end_tick(start, duration)
         note = splice.NewNote(self.slot.part_for(key), start, end, key, self._velocity(pitch, level))
         shift, length = self._feel.play(start, duration, key)
         self.notes.append(PlayedNote(note, shift, length, is_alone=self.has_one_voice))
+
+    def _key(self, pitch: int, level: int) -> int:
+        """One of those that it has struck for a pitch, and so loud: a hi-hat's edge is for accents."""
+        keys = self.slot.keys_of(pitch)
+        if len(keys) == 1:
+            return keys[0]
+        if pitch not in self._struck:
+            struck = self._struck[pitch] = defaultdict(list)
+            for note in self.slot.part_for(keys[0]).notes:
+                if note.pitch in keys:
+                    struck[self._level(note.velocity)].append(note.pitch)
+        struck = self._struck[pitch]
+        return int(self._random.choice(struck[min(struck, key=lambda other: abs(other - level))]))
+
+    def _level(self, velocity: int) -> int:
+        return int(self.tokenizer.values[self.tokenizer.velocity_id(velocity)])
 
     def _velocity(self, pitch: int, level: int) -> int:
         """One of those that it has played within a level: a tune of one velocity keeps it, others vary as they did."""
         if pitch not in self._within:
             within = self._within[pitch] = defaultdict(list)
             for velocity in self.slot.velocities(pitch):
-                within[int(self.tokenizer.values[self.tokenizer.velocity_id(velocity)])].append(velocity)
+                within[self._level(velocity)].append(velocity)
         values = self._within[pitch].get(level)
         return int(self._random.choice(values)) if values else level
 

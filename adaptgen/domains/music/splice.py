@@ -17,7 +17,7 @@ from adaptgen.domains.music.smf import LONGEST_DELTA_TICKS
 from adaptgen.domains.music.song import Part, Song
 from adaptgen.domains.music.timing import Timed, all_events, timed
 
-__all__ = ["NewNote", "PedalMove", "cut", "extract_new", "merge"]
+__all__ = ["NewNote", "PedalMove", "cut", "extract_new", "merge", "untimed", "with_tempo"]
 
 UNSET = {BANK: 0, BANK_FINE: 0, VOLUME: 100, PAN: 64, EXPRESSION: 127, PEDAL: 0}
 """Controllers that hold for the new part, and what they are where nothing sets them.

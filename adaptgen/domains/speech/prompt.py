@@ -162,12 +162,14 @@ class SpeechPrompt(Prompt):
         offsets = before.mean(axis=0, dtype=np.float64)
         old = before - offsets
         new = mono[:, None] * self._balance(old, heard_channel([before]))
-        new *= level_gain(new, old, sample_rate_hz=own_rate)
         fade_out(new, min(self.num_new // 2, int(LAST_FADE_SECONDS * own_rate)))
         fade = min(self.num_new, int(FADE_SECONDS * own_rate))
+        nothing = np.zeros(fade)
+        new[:fade] = cross_fade(nothing[:, None], new[:fade])
+        new *= level_gain(new, old, sample_rate_hz=own_rate)
         for channel in range(self.sound.num_channels):
             rings = extend(old[:, channel], fade, sample_rate_hz=own_rate)
-            new[:fade, channel] = cross_fade(rings, new[:fade, channel])
+            new[:fade, channel] += cross_fade(rings, nothing)
         room = np.maximum(PEAK, np.abs(before).max(axis=0)) - np.abs(offsets)
         limit(new, np.maximum(room, CHANNEL_FLOOR), sample_rate_hz=own_rate)
         # What is steady in a channel goes on in it.

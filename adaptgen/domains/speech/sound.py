@@ -15,6 +15,7 @@ import soxr
 from adaptgen.errors import InputFileError
 
 __all__ = [
+    "NOMINAL_LEVEL",
     "SHORTEST_SECONDS",
     "SUFFIXES",
     "SoundFile",
