@@ -74,7 +74,7 @@ def test_who_has_played_much_waits_for_a_quarter_whatever_the_model_says(
 def test_who_may_not_strike_at_once_strikes_as_soon_as_it_may(tmp_path: Path) -> None:
     """A model that would leave the bar rather than wait, were it not asked."""
     path = tmp_path / "chords.mid"
-    path.write_bytes(build(chords(8)))
+    path.write_bytes(build(chords(7)))  # of eight bars it would be known how long the part rests at most
     early = {f"{step}" for step in range(12)}
     found = continued(
         path, lambda kind, value: 0 if kind == "Position" and value not in early else crowding(kind, value), bars=2

@@ -96,6 +96,27 @@ def test_who_played_up_to_a_last_chord_that_is_held_plays_on(
     assert players_by_bar(result.files[".mid"], path.read_bytes(), 3) == [{0, 1, 9}] * 3
 
 
+@pytest.mark.parametrize("wish", STUBBORN_WISHES)
+def test_who_never_paused_misses_no_half_of_a_bar(tmp_path: Path, wish: str) -> None:
+    """A bass of eighths comes in again after a beat, chords with a rest of two beats after those."""
+    bass = [event for eighth in range(64) for event in note(eighth * BEAT // 2, BEAT // 2, 36 + eighth % 5)]
+    chords = [
+        event for bar in range(8) for pitch in (60, 64, 67) for event in note(bar * BAR, 2 * BEAT, pitch, channel=1)
+    ]
+    hats = [event for eighth in range(64) for event in note(eighth * BEAT // 2, 60, 42, channel=9)]
+    path = tmp_path / "band.mid"
+    path.write_bytes(build(bass, chords, hats))
+    request = ContinuationRequest(bars=6, sound=False)
+    (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(), seed=0)
+    outcome = check(path.read_bytes(), result.files[".mid"], Promise(bars=6))
+    for channel, longest in ((0, BEAT), (1, 2 * BEAT), (9, BEAT)):
+        until = outcome.join
+        for new in sorted(n for n in outcome.notes if n.channel == channel):
+            assert new.start - until <= longest + BEAT // 12
+            until = max(until, new.end)
+        assert outcome.stop - until <= longest + BEAT // 12
+
+
 @pytest.mark.parametrize(
     ("instrument", "pitches", "lowest", "highest"),
     [(33, (28, 60), 23, 65), (33, (40,), 28, 52), (0, (24, 90), 21, 95), (73, (0, 127), 0, 127), (0, (5,), 21, 108)],

@@ -63,10 +63,10 @@ class MusicGrammar(Grammar):
         self._ways: dict[int, list[int]] | None = None
         self._notes = SoundingNotes(plan)
         least_ring = least_ring_ticks(plan.ticks_per_beat)
-        self._rests = Rests([habits.rest for habits in plan.habits], least_ring=least_ring)
+        self._rests = Rests([habits.rest for habits in plan.habits], least_ring=least_ring, begin=plan.start)
         tunes = [habits.tune for habits in plan.habits]
         tune_habits = [RestHabit(None, 0, 0) if tune is None else tune.habit for tune in tunes]
-        self._tune_rests = Rests(tune_habits, least_ring=least_ring)
+        self._tune_rests = Rests(tune_habits, least_ring=least_ring, begin=plan.start)
         self._densities = [Density(habits.density, ticks_per_beat=plan.ticks_per_beat) for habits in plan.habits]
         self._ids = [tokenizer.pitch_ids(is_drums=slot.is_drums) for slot in plan.slots]
         self._playable = [
@@ -99,6 +99,12 @@ class MusicGrammar(Grammar):
         return self.plan.cells[self.cell_index]
 
     @property
+    def _cell_end(self) -> int:
+        """Tick at which the next cell begins, or all ends."""
+        later = self.plan.cells[self.cell_index + 1 : self.cell_index + 2]
+        return min([*later[0].ticks.values(), later[0].start]) if later else self.plan.stop
+
+    @property
     def _slot(self) -> Slot:
         return self.plan.slots[self.part]
 
@@ -120,7 +126,8 @@ class MusicGrammar(Grammar):
             row[tokenizer.bar_length_id(self._cell.num_steps)] = True
         elif self.state is State.PROGRAM:
             steps = self._ways_on()[self.part]
-            row[[tokenizer.position_ids[step] for step in self._tune_steps(steps) or steps]] = True
+            in_time = self._tune_steps(steps) or self._pressing_steps(steps) or steps
+            row[[tokenizer.position_ids[step] for step in in_time]] = True
         elif self.state is State.POSITION:
             pitches = self._next_pitches()
             pitches[self._last_pitch() + 1 :] = False
@@ -152,6 +159,15 @@ class MusicGrammar(Grammar):
                 higher[: strike[1]] = False
             row[self._ids[self.part][higher]] = True
             return
+        most = 1 if self.part >= 0 and self._habits.has_one_voice else MAX_NOTES_PER_ONSET
+        if self.state is State.NOTE and self.notes_at_onset < most:
+            higher = self._free_pitches(self.part, self._tick)
+            higher[: self.pitch + 1] = False
+            row[self._ids[self.part][higher]] = True
+        pressing = self._pressing_steps(ways.get(self.part, []))
+        if pressing:
+            row[[self.tokenizer.position_ids[step] for step in pressing]] = True
+            return
         next_due = self._next_due(ways)
         for part, steps in ways.items():
             if next_due is not None and part > next_due:
@@ -160,11 +176,6 @@ class MusicGrammar(Grammar):
                 row[[self.tokenizer.position_ids[step] for step in steps]] = True
             else:
                 row[self._program_ids[part]] = True
-        most = 1 if self._habits.has_one_voice else MAX_NOTES_PER_ONSET
-        if self.state is State.NOTE and self.notes_at_onset < most:
-            higher = self._free_pitches(self.part, self._tick)
-            higher[: self.pitch + 1] = False
-            row[self._ids[self.part][higher]] = True
         # Without a way to make it sound, a bar may stay silent; only odd files come to that.
         is_due = next_due is not None or (strike is not None and self.part == self._drums)
         row[self.tokenizer.bar] = not is_due and (self._first_silent_bar() is None or not ways)
@@ -188,6 +199,13 @@ class MusicGrammar(Grammar):
         tune, ticks = self._habits.tune, self._cell.ticks
         in_time = (step for step in steps if step <= tune.latest_step)
         return [step for step in in_time if self._free_pitches(self.part, ticks[step])[tune.lowest :].any()]
+
+    def _pressing_steps(self, steps: list[int]) -> list[int]:
+        """Those of the part's steps by which it has to come in again within this cell, if it has to; else none."""
+        if not steps or self._rests.deadline(self.part) >= self._cell_end:
+            return []
+        deadline, ticks = self._rests.deadline(self.part), self._cell.ticks
+        return [step for step in steps if ticks[step] <= deadline] or steps[:1]
 
     def _next_strike(self) -> tuple[int, int] | None:
         """Step and pitch that the loops of hand percussion have next in this cell, of those that can be struck."""
@@ -225,7 +243,8 @@ class MusicGrammar(Grammar):
         if self.state not in (State.BAR_LENGTH, State.NOTE):
             return ()
         ways = self._ways_on()
-        if self._lacks_notes() or self._ways_to_the_tune(ways):
+        steps = ways.get(self.part, [])
+        if self._lacks_notes() or self._ways_to_the_tune(ways) or self._pressing_steps(steps):
             return ()
         strike = self._next_strike()
         if self.part == self._drums and strike is not None:
@@ -235,7 +254,6 @@ class MusicGrammar(Grammar):
         if next_due is not None:
             legal = [self._program_ids[part] for part in ways if part <= next_due]
             found.append(StandIn(0, self._program_ids[next_due], np.setdiff1d(self._leaving, legal)))
-        steps = ways.get(self.part, [])
         too_soon = [step for step in self._cell.ticks if self.step < step < steps[0]] if steps else []
         if too_soon:
             positions = np.array(self.tokenizer.position_ids)
@@ -277,6 +295,7 @@ class MusicGrammar(Grammar):
         for part in range(first, len(self.plan.slots)):
             after = self.step if part == self.part else -1
             earliest = self._densities[part].earliest if is_patient and part not in is_due else 0
+            earliest = min(earliest, self._rests.deadline(part))
             strike = self._next_strike() if part == self._drums else None
             steps = [
                 step
@@ -363,8 +382,8 @@ class MusicGrammar(Grammar):
                 return
             begin = min([self._cell.start, *self._cell.ticks.values()])
             self._notes.forget_before(begin)
-            self._rests.begin_cell(begin)
-            self._tune_rests.begin_cell(begin)
+            self._rests.begin_cell(begin, self._cell_end)
+            self._tune_rests.begin_cell(begin, self._cell_end)
             self.state, self.part, self.step = State.BAR, -1, -1
             self._begin_loops()
         elif kind == "TimeSig":

@@ -2,6 +2,8 @@
 
 A model that has met few bands lets part after part fall silent, and what is silent in the context stays silent. So a
 part that has rested for as many bars as it ever did in the prompt's last bars is due, and must play in the next one.
+One that has played for eight bars comes in again after its longest rest, or a beat if that is longer: a bass that never
+paused does not miss a bar's second half.
 The same goes for the tune of a part that accompanies itself, such as a pianist's right hand: it is due by the step at
 which it always came. While the last chord of the song rings on, nobody rests.
 """
@@ -9,9 +11,10 @@ which it always came. While the last chord of the song rings on, nobody rests.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from statistics import median
 
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, least_ring_ticks
@@ -23,6 +26,8 @@ HABIT_BARS = 16
 """How far back a habit is looked for."""
 TUNE_DEPTH = 7
 """By how many semitones a tune may be below the middle one of its bars' highest notes."""
+LEAST_STEADY_CELLS = 8
+"""With notes in fewer a part has not shown how long it rests within a bar."""
 LEAST_TUNE_BARS = 4
 """Fewer bars with notes show no tune."""
 LAST_CHORD_BEATS = 1
@@ -37,11 +42,13 @@ class RestHabit:
         longest: its longest rest between two cells with sound; None if it has none to go by.
         so_far: for how long it has been resting; more than `longest` means that it has left.
         rings_until: tick at which its last note ends.
+        longest_ticks: its longest rest between two notes, or a beat; None if it has played too little to tell.
     """
 
     longest: int | None
     so_far: int
     rings_until: int
+    longest_ticks: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,21 @@ class Tune:
 
 def find_habit(parts: Sequence[Part], grid: Grid, *, join_bar: int, last_start: float = math.inf) -> RestHabit:
     """The habit of parts that play as one, in the bars before `join_bar`; the song's last note begins at a tick."""
-    return _habit_of([note for part in parts for note in part.notes], grid, join_bar, last_start)
+    notes = [note for part in parts for note in part.notes]
+    habit = _habit_of(notes, grid, join_bar, last_start)
+    lines = _lines(grid, join_bar, last_start)
+    rings = not parts[0].is_drums
+    return replace(habit, longest_ticks=_longest_ticks(notes, lines, grid.bars.ticks_per_beat, rings=rings))
+
+
+def _longest_ticks(notes: Sequence[Note], lines: Sequence[int], ticks_per_beat: int, *, rings: bool) -> int | None:
+    """Between two notes that begin from the first line on; those that do not ring are over as they are struck."""
+    recent = sorted(note for note in notes if note.start >= lines[0])
+    if len({bisect_right(lines, note.start) for note in recent}) < LEAST_STEADY_CELLS:
+        return None
+    ends = accumulate((note.end if rings else note.start for note in recent), max)
+    gaps = (later.start - end for end, later in zip(ends, recent[1:], strict=False))
+    return max(ticks_per_beat, *gaps)
 
 
 def find_tune(parts: Sequence[Part], grid: Grid, *, join_bar: int, last_start: float = math.inf) -> Tune | None:
@@ -124,10 +145,11 @@ class Rests:
     Args:
         habits: of each part.
         least_ring: a note sounds in a cell if it reaches into it by more ticks.
+        begin: tick at which the continuation does.
     """
 
-    def __init__(self, habits: Sequence[RestHabit], *, least_ring: float) -> None:
-        self.habits, self.least_ring = habits, least_ring
+    def __init__(self, habits: Sequence[RestHabit], *, least_ring: float, begin: int) -> None:
+        self.habits, self.least_ring, self.begin = habits, least_ring, begin
         self._resting = [habit.so_far for habit in habits]
         self._rings_until = [habit.rings_until for habit in habits]
         self._silent: set[int] = set()
@@ -137,12 +159,20 @@ class Rests:
         self.due: set[int] = set()
         """Parts that have yet to play in this cell."""
 
-    def begin_cell(self, tick: int) -> None:
-        """Go on to the cell that begins at a tick."""
+    def begin_cell(self, tick: int, end: int) -> None:
+        """Go on to the cell that begins at a tick and ends at another."""
         for part in self._silent:
             self._resting[part] += 1
         self._silent = {part for part, until in enumerate(self._rings_until) if until - tick <= self.least_ring}
         self.due = {part for part in self._silent - self._left if self._resting[part] >= self.habits[part].longest}
+        self.due |= {part for part in range(len(self.habits)) if self.deadline(part) < end}
+
+    def deadline(self, part: int) -> float:
+        """The tick by which a part, as it stands, must play again."""
+        longest = self.habits[part].longest_ticks
+        if longest is None or part in self._left:
+            return math.inf
+        return max(self._rings_until[part], self.begin) + longest
 
     def play(self, part: int, end: int) -> None:
         """A part plays a note that ends at a tick."""
