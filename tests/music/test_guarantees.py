@@ -217,6 +217,14 @@ def test_strummed_chords_stay_as_full(tmp_path: Path) -> None:
     assert min(sizes) >= 5
 
 
+@pytest.mark.parametrize(("beats", "says"), [(1, True), (3, False)])
+def test_bars_of_one_beat_are_said(tmp_path: Path, beats: int, says: bool) -> None:
+    path = tmp_path / "beats.mid"
+    path.write_bytes(build(metre(beats, 2) + melody(24)))
+    (result,) = continue_file(path, random_player(), ContinuationRequest(bars=2), Sampling(), variations=1, seed=0)
+    assert (result.summary.get("metre") == "the file's bars are one beat long") == says
+
+
 def test_a_chord_under_the_pedal_of_a_part_that_has_left_rings_no_longer_than_it_did(tmp_path: Path) -> None:
     path = tmp_path / "left.mid"
     chord = program(19, channel=1) + control(64, 127, channel=1) + note(0, 480, 48, channel=1)

@@ -114,12 +114,15 @@ class MusicPrompt(Prompt):
             # Bar lines are to be those that were found, not those of the file.
             drawn = midi if self._retimed is None or self.request.new_only else self._merge(notes, pedal_moves)
             files[".png"] = draw_pianoroll(drawn, join_seconds=join_seconds, title=printable(self.path.name))
+        first_bar = self.song.bars.index(plan.start)
         summary = {
-            "first_new_bar": self.song.bars.index(plan.start) + 1,
+            "first_new_bar": first_bar + 1,
             "bars": plan.num_bars,
             "notes": len(notes),
             "seconds": round(tempo.seconds(plan.stop) - tempo.seconds(plan.start), 3),
         }
+        if self.song.bars.start(first_bar + 1) - plan.start <= self.song.ticks_per_beat:
+            summary["metre"] = "the file's bars are one beat long"
         if self._retimed is not None:
             tempo_words = f"{self._retimed.quarters_per_minute:.0f} quarter notes a minute"
             summary["beats"] = f"found in the playing: {self._retimed.beats.metre.name}, in the end {tempo_words}"
