@@ -3,10 +3,10 @@
 The order within a bar is: parts in writing order; in a part, steps ascending; at a step, pitches ascending. So no
 note can be written twice. A pitch that sounds on its channel cannot be struck, a note ends no later than the plan
 and no later than its pitch begins again, a part of one voice strikes one note at a time and lets go of the one before,
-a part of chords alone strikes as many notes as it did, a part plays between its softest and its loudest and not much
-more at a time than it did (adaptgen.domains.music.density), hand percussion strikes what its loop has and nothing else
-(adaptgen.domains.music.loops), and a bar is left only when something sounds in it and nobody is
-due (adaptgen.domains.music.rests).
+a part of chords alone strikes as many notes as it did, a part plays between its softest and its loudest, with its
+accents (adaptgen.domains.music.accents), and not much more at a time than it did (adaptgen.domains.music.density), hand
+percussion strikes what its loop has and nothing else (adaptgen.domains.music.loops), and a bar is left only when
+something sounds in it and nobody is due (adaptgen.domains.music.rests).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class MusicGrammar(Grammar):
             pitches[self._last_pitch() + 1 :] = False
             row[self._ids[self.part][pitches]] = True
         elif self.state is State.PITCH:
-            row[self._velocity_ids[self.part][self.pitch if self._slot.is_drums else 0]] = True
+            row[self._fitting_velocities()] = True
         elif self.state is State.VELOCITY:
             row[self._fitting_durations()] = True
         else:
@@ -358,6 +358,17 @@ class MusicGrammar(Grammar):
         if num_needed > 0:
             pitches[np.flatnonzero(pitches)[1:][-num_needed:]] = False
         return pitches
+
+    def _fitting_velocities(self) -> np.ndarray:
+        """Those between the part's softest and loudest, and at places of the bar that it accents, only these."""
+        key = self.pitch if self._slot.is_drums else 0
+        ids = self._velocity_ids[self.part][key]
+        accent = self._habits.accents.at(key, self.step, num_steps=self._cell.num_steps)
+        if accent is None:
+            return ids
+        softest, loudest = (self.tokenizer.velocity_id(velocity) for velocity in accent)
+        accented = ids[(ids >= softest) & (ids <= loudest)]
+        return accented if len(accented) else ids
 
     def _fitting_durations(self) -> np.ndarray:
         """Durations that end before the pitch is struck again and before the plan ends.

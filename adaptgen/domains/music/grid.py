@@ -7,6 +7,7 @@ counted from the shifted grid, and new notes are shifted back, so that they sit 
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -169,6 +170,23 @@ class Grid:
         bar = self.bars.index(shifted)
         step = math.floor((shifted - self.bars.start(bar)) * STEPS_PER_BEAT / self.bars.ticks_per_beat + 0.5)
         return (bar + 1, 0) if step >= self.num_steps(bar) else (bar, step)
+
+    def last_cells(self, stop_bar: int, count: int) -> list[GridCell]:
+        """The last cells before a bar, so many at most, back to one that is longer or shorter than the last."""
+        # One-beat bars are several to a cell.
+        cells = self.layout(max(0, stop_bar - BEATS_PER_GROUP * count), stop_bar)[-count:]
+        alike = itertools.takewhile(lambda cell: cell.num_steps == cells[-1].num_steps, reversed(cells))
+        return list(alike)[::-1]
+
+    def place_in(self, cells: Sequence[GridCell], tick: int) -> tuple[int, int] | None:
+        """Which of some cells that follow one another a tick is in, and at which of its steps; None if in none."""
+        bar, step = self.place(tick)
+        for index, cell in enumerate(cells):
+            if cell.first_bar <= bar < cell.first_bar + cell.num_bars:
+                within = sum(self.num_steps(before) for before in range(cell.first_bar, bar)) + step - cell.first_step
+                if 0 <= within < cell.num_steps:
+                    return index, within
+        return None
 
     def tick(self, bar: int, step: float) -> int:
         """The tick of a step, with the phase, not before the file's start."""

@@ -8,9 +8,9 @@ writes the rest.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
-from adaptgen.domains.music.grid import BEATS_PER_GROUP, Grid, GridCell
+from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.song import Note
 
 __all__ = ["HAND_PERCUSSION", "Loops", "find_loops"]
@@ -54,17 +54,12 @@ def find_loops(notes: Sequence[Note], grid: Grid, *, join_bar: int) -> Loops:
         grid: of the song.
         join_bar: where new music begins.
     """
-    # One-beat bars are several to a cell.
-    first_bar = max(0, join_bar - BEATS_PER_GROUP * LOOKED_AT_CELLS)
-    layout = grid.layout(first_bar, join_bar)[-LOOKED_AT_CELLS:]
-    num_steps = layout[-1].num_steps if layout else 0
-    alike = 0
-    while alike < len(layout) and layout[-1 - alike].num_steps == num_steps:
-        alike += 1
-    cells = layout[len(layout) - alike :]
+    cells = grid.last_cells(join_bar, LOOKED_AT_CELLS)
     struck: dict[int, list[set[int]]] = defaultdict(lambda: [set() for _ in cells])
-    for index, step, key in _placed(notes, grid, cells):
-        struck[key][index].add(step)
+    for note in notes:
+        place = grid.place_in(cells, note.start) if note.pitch in HAND_PERCUSSION else None
+        if place is not None:
+            struck[note.pitch][place[0]].add(place[1])
     strikes = {}
     for key, steps in struck.items():
         for period in PERIODS:
@@ -72,19 +67,7 @@ def find_loops(notes: Sequence[Note], grid: Grid, *, join_bar: int) -> Loops:
             if loop is not None:
                 strikes[key] = loop
                 break
-    return Loops(num_steps, strikes)
-
-
-def _placed(notes: Sequence[Note], grid: Grid, cells: Sequence[GridCell]) -> Iterator[tuple[int, int, int]]:
-    """Cell, step and key of each strike of hand percussion."""
-    for note in notes:
-        bar, step = grid.place(note.start)
-        if note.pitch not in HAND_PERCUSSION or not cells or bar < cells[0].first_bar:
-            continue
-        for index, cell in enumerate(cells):
-            within = sum(grid.num_steps(before) for before in range(cell.first_bar, bar)) + step - cell.first_step
-            if cell.first_bar <= bar < cell.first_bar + cell.num_bars and 0 <= within < cell.num_steps:
-                yield index, within, note.pitch
+    return Loops(cells[-1].num_steps if cells else 0, strikes)
 
 
 def _loop_of(steps: Sequence[set[int]], period: int) -> tuple[frozenset[int], ...] | None:

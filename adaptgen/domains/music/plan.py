@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from adaptgen.domains.music.accents import Accents, find_accents
 from adaptgen.domains.music.density import DensityHabit, find_density
 from adaptgen.domains.music.grid import STEPS_PER_BEAT, Grid, GridCell, least_ring_ticks
 from adaptgen.domains.music.loops import Loops
@@ -112,6 +113,7 @@ class SlotHabits:
         rest: how it has rested.
         tune: of one that accompanies itself, None for others.
         density: how densely it has played.
+        accents: how loud it is at which place of a bar, if it has kept to that.
         has_one_voice: whether it strikes one note at a time.
         least_notes: how many it strikes at once, if it can.
     """
@@ -119,6 +121,7 @@ class SlotHabits:
     rest: RestHabit
     tune: Tune | None
     density: DensityHabit
+    accents: Accents
     has_one_voice: bool
     least_notes: int
 
@@ -132,6 +135,7 @@ class SlotHabits:
             rest=find_habit(slot.parts, grid, join_bar=join_bar, last_start=last_start),
             tune=find_tune(slot.parts, grid, join_bar=join_bar, last_start=last_start) if has_tune else None,
             density=find_density(slot.parts, ticks_per_beat=ticks_per_beat),
+            accents=find_accents(slot.parts, grid, join_bar=join_bar),
             has_one_voice=has_one_voice,
             least_notes=slot.least_notes(ticks_per_beat=ticks_per_beat),
         )
