@@ -2,11 +2,12 @@
 
 A model that has met few bands lets part after part fall silent, and what is silent in the context stays silent. So a
 part that has rested for as many bars as it ever did in the prompt's last bars is due, and must play in the next one.
+The same goes for the tune of a part that accompanies itself, such as a pianist's right hand: it is due by the step at
+which it always came. While the last chord of the song rings on, nobody rests.
+
 Within a bar, drums that have played for eight come in again after their longest rest, and who has never paused for more
 than a beat comes in after two: a bass of eighths does not miss the second half of a bar. Others rest as they like, for
 singers and pianists do (docs/LOG.md).
-The same goes for the tune of a part that accompanies itself, such as a pianist's right hand: it is due by the step at
-which it always came. While the last chord of the song rings on, nobody rests.
 """
 
 from __future__ import annotations
