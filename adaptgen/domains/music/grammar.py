@@ -19,6 +19,7 @@ import numpy as np
 from adaptgen.domains.base import Grammar, StandIn
 from adaptgen.domains.music.density import Density
 from adaptgen.domains.music.grid import least_ring_ticks
+from adaptgen.domains.music.loops import LoopStrikes
 from adaptgen.domains.music.plan import Cell, Plan, Slot, SlotHabits
 from adaptgen.domains.music.rests import RestHabit, Rests
 from adaptgen.domains.music.sounding import SoundingNotes
@@ -79,10 +80,7 @@ class MusicGrammar(Grammar):
         """Pitch, start and end of what each part of one voice played last."""
         self._program_ids = [tokenizer.ids[f"Program_{slot.program_token}"] for slot in plan.slots]
         self._drums = next((part for part, slot in enumerate(plan.slots) if slot.is_drums), None)
-        self._strikes: list[tuple[int, int]] = []
-        """Steps and pitches of loops that are yet to come in this cell, in order."""
-        self._looped: dict[int, set[int]] = {}
-        """Of each pitch that goes round in this cell, the ticks at which alone it is struck."""
+        self._loops = LoopStrikes(plan.loops)
         self._leaving = np.array([tokenizer.bar, *np.flatnonzero(tokenizer.kinds == "Program")])
         self._duration_steps = [tokenizer.steps_of_duration[int(token)] for token in tokenizer.duration_ids]
 
@@ -209,20 +207,18 @@ class MusicGrammar(Grammar):
 
     def _next_strike(self) -> tuple[int, int] | None:
         """Step and pitch that the loops of hand percussion have next in this cell, of those that can be struck."""
-        while self._strikes:
-            step, pitch = self._strikes[0]
-            is_here = self.part == self._drums and step == self.step
-            has_room = not is_here or self.notes_at_onset < MAX_NOTES_PER_ONSET
-            if has_room and self._free_pitches(self._drums, self._cell.ticks[step])[pitch]:
-                return step, pitch
-            del self._strikes[0]
-        return None
+        return self._loops.next(self._can_strike)
+
+    def _can_strike(self, step: int, pitch: int) -> bool:
+        is_here = self.part == self._drums and step == self.step
+        has_room = not is_here or self.notes_at_onset < MAX_NOTES_PER_ONSET
+        return has_room and bool(self._free_pitches(self._drums, self._cell.ticks[step])[pitch])
 
     def _strikes_here(self) -> int:
         """How many strikes of loops are yet to come at the step that is being written."""
         if self.part != self._drums or self.state not in (State.POSITION, State.NOTE):
             return 0
-        return sum(step == self.step for step, _ in self._strikes)
+        return self._loops.count_at(self.step)
 
     def _last_pitch(self) -> int:
         """The highest that may be struck next: nothing passes over a strike of a loop."""
@@ -334,7 +330,7 @@ class MusicGrammar(Grammar):
 
     def _is_roomy(self, part: int) -> bool:
         """Whether a part has a free pitch wherever it begins, there being fewer notes about than pitches."""
-        num_looped = len(self._looped) if part == self._drums else 0
+        num_looped = len(self._loops.keys) if part == self._drums else 0
         return self._notes.num_recent(self.plan.slots[part].channel) < self._num_playable[part] - num_looped
 
     def _free_pitches(self, part: int, tick: int) -> np.ndarray:
@@ -342,7 +338,7 @@ class MusicGrammar(Grammar):
         shortest = self.plan.end_tick(tick, DRUM_STEPS) - tick
         free = self._playable[part] & self._notes.free(self.plan.slots[part].channel, tick, tick + shortest)
         if part == self._drums:
-            free[[key for key, ticks in self._looped.items() if tick not in ticks]] = False
+            free[self._loops.kept_from(tick)] = False
         return free
 
     def _lacks_notes(self) -> bool:
@@ -418,7 +414,7 @@ class MusicGrammar(Grammar):
             self._rests.play(self.part, end)
             self._densities[self.part].strike(self._tick)
             if self.part == self._drums:
-                self._strikes = [strike for strike in self._strikes if strike > (self.step, self.pitch)]
+                self._loops.strike(self.step, self.pitch)
             tune = self._habits.tune
             if tune is not None and self.pitch >= tune.lowest:
                 self._tune_rests.play(self.part, end)
@@ -428,17 +424,9 @@ class MusicGrammar(Grammar):
         """Those of the cell that begins."""
         if self._drums is None:
             return
-        strikes = self.plan.loops.strikes_of(self.cell_index, self._cell.num_steps)
-        playable, ticks = self._playable[self._drums], self._cell.ticks
-        self._strikes = [(step, key) for step, key in strikes if step in ticks and playable[key]]
-        self._looped = {key: set() for key in self.plan.loops.keys_of(self._cell.num_steps)}
-        for step, key in self._strikes:
-            self._looped[key].add(ticks[step])
-        struck = [ticks[step] for step, _ in self._strikes]
-        fills_all = all(any(start <= tick < stop for tick in struck) for start, stop in self._cell.bars)
-        if len(self.plan.slots) == 1 and not fills_all:
-            # Where a loop pauses, something has to sound.
-            self._looped = {}
+        cell, playable = self._cell, self._playable[self._drums]
+        bars_to_fill = cell.bars if len(self.plan.slots) == 1 else ()
+        self._loops.begin_cell(self.cell_index, cell.num_steps, cell.ticks, playable, bars_to_fill)
 
     def _let_go(self) -> None:
         """End what a part of one voice played last where it plays again."""

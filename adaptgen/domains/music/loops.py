@@ -8,12 +8,14 @@ writes the rest.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
 
 from adaptgen.domains.music.grid import Grid
 from adaptgen.domains.music.song import Note
 
-__all__ = ["HAND_PERCUSSION", "Loops", "find_loops"]
+__all__ = ["HAND_PERCUSSION", "LoopStrikes", "Loops", "find_loops"]
 
 HAND_PERCUSSION = frozenset({39, 54, 56, 58, *range(60, 83)})
 """Keys of General MIDI: the clap, and all that is no part of a drum kit."""
@@ -44,6 +46,68 @@ class Loops:
     def keys_of(self, num_steps: int) -> Collection[int]:
         """What goes round in a cell of so many steps."""
         return self.strikes.keys() if num_steps == self.num_steps else ()
+
+
+class LoopStrikes:
+    """What the loops have yet to strike in the cell that is being written.
+
+    Attributes:
+        keys: what goes round in this cell, and is struck by its loop alone.
+    """
+
+    def __init__(self, loops: Loops) -> None:
+        self.loops = loops
+        self._left: list[tuple[int, int]] = []
+        self._ticks: dict[int, set[int]] = {}
+
+    @property
+    def keys(self) -> Collection[int]:
+        return self._ticks.keys()
+
+    def begin_cell(
+        self,
+        index: int,
+        num_steps: int,
+        ticks: dict[int, int],
+        playable: np.ndarray,
+        bars_to_fill: Sequence[tuple[int, int]],
+    ) -> None:
+        """Go on to a cell.
+
+        Args:
+            index: of the cell.
+            num_steps: its length.
+            ticks: of its steps.
+            playable: bool `[128]`, the keys that may be struck.
+            bars_to_fill: start and end of the bars that nobody else can make sound.
+        """
+        strikes = self.loops.strikes_of(index, num_steps)
+        self._left = [(step, key) for step, key in strikes if step in ticks and playable[key]]
+        self._ticks = {key: set() for key in self.loops.keys_of(num_steps)}
+        for step, key in self._left:
+            self._ticks[key].add(ticks[step])
+        struck = [ticks[step] for step, _ in self._left]
+        if not all(any(start <= tick < stop for tick in struck) for start, stop in bars_to_fill):
+            # Where a loop pauses, something has to sound.
+            self._ticks = {}
+
+    def next(self, can_strike: Callable[[int, int], bool]) -> tuple[int, int] | None:
+        """Step and key of the next strike that can be struck; those before it are given up."""
+        while self._left and not can_strike(*self._left[0]):
+            del self._left[0]
+        return self._left[0] if self._left else None
+
+    def count_at(self, step: int) -> int:
+        """How many are yet to come at a step."""
+        return sum(other == step for other, _ in self._left)
+
+    def strike(self, step: int, key: int) -> None:
+        """A key is struck at a step, and nothing comes before it any more."""
+        self._left = [strike for strike in self._left if strike > (step, key)]
+
+    def kept_from(self, tick: int) -> list[int]:
+        """Keys that are not to be struck at a tick."""
+        return [key for key, ticks in self._ticks.items() if tick not in ticks]
 
 
 def find_loops(notes: Sequence[Note], grid: Grid, *, join_bar: int) -> Loops:
