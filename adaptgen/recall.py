@@ -160,8 +160,10 @@ class Past:
         own = slice(max(0, self._end - self.recall.frames), max(0, self._end - OWN_DISTANCE))
         num_recent = min(self._end, self.recall.frames)
         shared = slice(max(0, len(self._shared) + num_recent - self.recall.frames), None)
-        of_own = np.matmul(self._own[:, own], self._current[:, :, None])[:, :, 0]
-        cosines = np.concatenate([self._current @ self._shared[shared].T, of_own], axis=1)
+        # By einsum: BLAS deals so small a product out to threads, and then waits where another program has a core.
+        of_shared = np.einsum("bc,sc->bs", self._current, self._shared[shared])
+        of_own = np.einsum("bc,bsc->bs", self._current, self._own[:, own])
+        cosines = np.concatenate([of_shared, of_own], axis=1)
         shares, likest = self.recall.shares(cosines)
         recalled = np.zeros(logits.shape)
         for row in range(len(logits)):

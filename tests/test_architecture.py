@@ -33,6 +33,7 @@ LAYERS = {
     "adaptgen.domains.base": 2,
     "adaptgen.domains.*": 3,
     "adaptgen.domains": 4,
+    "adaptgen.adaptation": 5,
     "adaptgen.checkpoint": 5,
     "adaptgen.generation": 5,
     "adaptgen.shards": 5,
@@ -106,7 +107,7 @@ class Text(Prompt):
     def new_grammar(self):
         return SoManyBytes(self.count)
 
-    def complete(self, new_tokens):
+    def complete(self, new_tokens, *, seed=(0, 0)):
         return Continuation(files={".toy": self.text + bytes(new_tokens[0].tolist())})
 
 

@@ -19,6 +19,7 @@ from adaptgen.cli.common import (
     result_file,
     result_stem,
     say,
+    stages_of,
     write_new,
 )
 from adaptgen.errors import UsageError
@@ -101,6 +102,14 @@ def continue_(
     recall: Annotated[
         bool, typer.Option(" /--no-recall", show_default=False, help="Do not go back to earlier passages of the file.")
     ] = True,
+    adapt: Annotated[
+        bool | None,
+        typer.Option(
+            "--adapt/--no-adapt",
+            show_default=False,
+            help="Let the model learn your file for some seconds before it goes on with it; it does so with music.",
+        ),
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A shipped name or a folder, such as runs/mine/best.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -157,7 +166,7 @@ def continue_(
     seed = secrets.randbelow(LARGEST_SEED) if seed is None else seed
     is_shown_live = domain.is_readable and variations == 1 and not as_json and sys.stdout.isatty()
     with progress_bar(stderr=True, is_hidden=is_shown_live) as progress:
-        task = progress.add_task("continuing", total=100, status="")
+        show = stages_of(progress)
         compiling = "compiling for this processor, which takes some seconds"
         # It calls at each of some loops; a line is wanted once.
         say_compiling = cache(lambda: say(compiling, stderr=True))
@@ -170,9 +179,11 @@ def continue_(
                 variations=variations,
                 seed=seed,
                 is_recalling=recall,
-                on_progress=lambda share: progress.update(task, completed=int(100 * share), status=""),
+                is_adapting=adapt,
+                on_adapting=lambda share: show("adapting", int(100 * share), 100),
+                on_progress=lambda share: show("continuing", int(100 * share), 100),
                 on_text=_write_out if is_shown_live else lambda text: None,
-                on_compiling=say_compiling if is_shown_live else lambda: progress.update(task, status=compiling),
+                on_compiling=say_compiling if is_shown_live else lambda: show("continuing", 0, 100, compiling),
             )
         except KeyboardInterrupt:
             if is_shown_live:

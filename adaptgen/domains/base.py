@@ -233,8 +233,14 @@ class Prompt(ABC):
         """The rules for one continuation of this prompt."""
 
     @abstractmethod
-    def complete(self, new_tokens: np.ndarray) -> Continuation:
-        """Join `[K, T]` tokens that the grammar has accepted to the input, which stays as it is."""
+    def complete(self, new_tokens: np.ndarray, *, seed: Sequence[int] = (0, 0)) -> Continuation:
+        """Join `[K, T]` tokens that the grammar has accepted to the input, which stays as it is.
+
+        Args:
+            new_tokens: without the frame that ended them.
+            seed: of the request and of the variation; decides what tokens leave to chance, such as how late a note is
+                struck.
+        """
 
 
 class CodecTools(ABC):
@@ -313,6 +319,8 @@ class Domain(ABC):
     """A shipped folder of files that the shipped checkpoints have not seen."""
     codec_tools: ClassVar[CodecTools | None] = None
     """Where tokens are codes of a codec."""
+    adapts: ClassVar[bool] = False
+    """Whether models go on better with a file when they have learned it before (`adaptgen.adaptation`)."""
     is_readable: ClassVar[bool] = False
     """Whether a continuation can be read while it is drawn."""
     suffixes: ClassVar[tuple[str, ...]]

@@ -123,7 +123,7 @@ def test_a_chord_is_strummed_as_chords_were(tmp_path: Path) -> None:
 def test_a_drum_that_was_never_struck_is_played_by_the_same_hand() -> None:
     song = parse_song(build(drummer()), name="drums")
     (slot,), grid = find_slots(song.parts), grid_of(song)
-    feel = Feel(slot, grid)
+    feel = Feel(slot, grid, np.random.default_rng(0))
     late = []
     for bar in range(100, 140):
         on_grid = grid.tick(bar, 0)

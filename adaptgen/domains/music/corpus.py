@@ -26,6 +26,16 @@ LARGEST_SHIFT = 6
 NEW_PROGRAMS_SHARE = 0.25
 """How often the programs of a training document are exchanged for random ones, so that the model reads a program
 token as a part's name and meets all of them."""
+NEW_DRUMS_SHARE = 0.2
+"""How often the drums of a training document are exchanged for random ones in the same order, low to high, so that the
+model reads from a pattern what a drum does, and goes on with drums that few songs have."""
+DRUM_PITCHES = range(27, 88)
+"""Drums of General MIDI 2."""
+FEWER_PARTS_SHARE = 0.25
+"""How often parts of a training document are left out, so that the model hears how a few parts of a band go together,
+and more bars of them at once."""
+ADDED_DRUMS_SHARE = 0.25
+"""How often a training document without drums gets another one's."""
 
 
 def grid_of(song: Song, *, anchor: int | None = None) -> Grid:
@@ -130,29 +140,72 @@ def _merge_same_programs(parts: list[Part]) -> list[Part]:
 
 
 def augment(tokenizer: MusicTokenizer, tokens: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Transpose each document in a training sequence, now and then exchange its programs, and add drums.
+    """Vary a training sequence: transpose each document, and now and then change who plays.
 
-    Drums keep their pitches and their program. A shift is drawn from those of at most a tritone that keep every
-    note on a piano's keys (or within the range the document has already). Where the sequence has no drums and
-    `other` has, they are played to it: corpora of songs and corpora of drumming are often different ones, and
-    what is never heard together is not continued together. Tempo is no token, so playing faster or slower would
-    change nothing.
+    A document is shifted by a number of semitones drawn from those of at most a tritone that keep every note on a
+    piano's keys (or within the range the document has already). At times its programs and its drums are exchanged for
+    others, some of its parts are left out, and `other`'s drums are played to it if it has none: corpora of songs and
+    corpora of drumming are often different ones, and what is never heard together is not continued together. Tempo is
+    no token, so playing faster or slower would change nothing.
     """
     row = tokens[0].copy()
-    first_pitch, first_program = tokenizer.ids["Pitch_0"], tokenizer.ids["Program_0"]
     starts = np.flatnonzero(row == tokenizer.begin)
-    for segment in np.split(row, starts[starts > 0]):
-        is_pitch = tokenizer.kinds[segment] == "Pitch"
-        if is_pitch.any():
-            pitches = segment[is_pitch] - first_pitch
-            down = max(-LARGEST_SHIFT, min(0, PIANO_PITCHES[0] - int(pitches.min())))
-            up = min(LARGEST_SHIFT - 1, max(0, PIANO_PITCHES[-1] - int(pitches.max())))
-            segment[is_pitch] += rng.integers(down, up + 1)
+    segments = np.split(row, starts[starts > 0])
+    for segment in segments:
+        _transpose(segment, tokenizer, rng)
         if rng.random() < NEW_PROGRAMS_SHARE:
-            is_program = (segment >= first_program) & (segment < first_program + NUM_PROGRAMS)
-            names = rng.permutation(NUM_PROGRAMS)
-            segment[is_program] = first_program + names[segment[is_program] - first_program]
-    return _add_drums(row, other[0], tokenizer)[None, : len(row)]
+            _exchange_programs(segment, tokenizer, rng)
+        if rng.random() < NEW_DRUMS_SHARE:
+            _exchange_drums(segment, tokenizer, rng)
+    row = np.concatenate(
+        [_leave_parts_out(s, tokenizer, rng) if rng.random() < FEWER_PARTS_SHARE else s for s in segments]
+    )
+    if rng.random() < ADDED_DRUMS_SHARE:
+        row = _add_drums(row, other[0], tokenizer)
+    if len(row) < tokens.shape[1]:
+        bars = np.flatnonzero(other[0] == tokenizer.bar)
+        row = np.concatenate([row, [tokenizer.begin], other[0, bars[0] if len(bars) else 0 :]])
+        row = np.resize(row, max(len(row), tokens.shape[1]))
+    return row[None, : tokens.shape[1]]
+
+
+def _transpose(segment: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Generator) -> None:
+    is_pitch = tokenizer.kinds[segment] == "Pitch"
+    if is_pitch.any():
+        pitches = segment[is_pitch] - tokenizer.ids["Pitch_0"]
+        down = max(-LARGEST_SHIFT, min(0, PIANO_PITCHES[0] - int(pitches.min())))
+        up = min(LARGEST_SHIFT - 1, max(0, PIANO_PITCHES[-1] - int(pitches.max())))
+        segment[is_pitch] += rng.integers(down, up + 1)
+
+
+def _exchange_programs(segment: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Generator) -> None:
+    first = tokenizer.ids["Program_0"]
+    is_program = (segment >= first) & (segment < first + NUM_PROGRAMS)
+    segment[is_program] = first + rng.permutation(NUM_PROGRAMS)[segment[is_program] - first]
+
+
+def _exchange_drums(segment: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Generator) -> None:
+    """Notes of a chord stand in the order of their pitches, and so do those that come in their place."""
+    ids = tokenizer.pitch_ids(is_drums=True)
+    old = np.unique(segment[tokenizer.kinds[segment] == "PitchDrum"])
+    if 0 < len(old) <= len(DRUM_PITCHES):
+        new = np.sort(rng.choice(ids[DRUM_PITCHES.start : DRUM_PITCHES.stop], len(old), replace=False))
+        is_drum = np.isin(segment, old)
+        segment[is_drum] = new[np.searchsorted(old, segment[is_drum])]
+
+
+def _leave_parts_out(segment: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Generator) -> np.ndarray:
+    """A document with some of its parts, at least one; what stands before its first Program stays."""
+    kinds = tokenizer.kinds[segment]
+    programs = np.unique(segment[kinds == "Program"])
+    if len(programs) < 2:
+        return segment
+    kept = rng.choice(programs, rng.integers(1, len(programs)), replace=False)
+    owners = np.where(kinds == "Program", segment, np.where(np.isin(kinds, ("BOS", "Bar")), -1, 0))
+    said = np.flatnonzero(owners)
+    last_said = np.searchsorted(said, np.arange(len(segment)), side="right") - 1
+    owner = np.where(last_said >= 0, owners[said[last_said]], -1)
+    return segment[(owner == -1) | np.isin(owner, kept)]
 
 
 def _add_drums(row: np.ndarray, other: np.ndarray, tokenizer: MusicTokenizer) -> np.ndarray:

@@ -19,6 +19,7 @@ class MusicDomain(Domain):
 
     name = "music"
     default_checkpoint = "music"
+    adapts = True
     twins = ("music-twin-plain", "music-twin-shortcut")
     example_input = "song.mid"
     held_out = "examples/lieder"

@@ -144,9 +144,10 @@ class Feel:
     Args:
         slot: the parts.
         grid: of the song.
+        rng: decides how late and how long what is struck together is played.
     """
 
-    def __init__(self, slot: Slot, grid: Grid) -> None:
+    def __init__(self, slot: Slot, grid: Grid, rng: np.random.Generator) -> None:
         self.slot, self.grid = slot, grid
         notes = defaultdict(list)
         for part in slot.parts:
@@ -155,7 +156,7 @@ class Feel:
                 for pitch in (ALL, played.pitch) if slot.is_drums else (ALL,):
                     notes[pitch].append((played, meant))
         self._habits = {pitch: Habit.of(each, grid, is_drums=slot.is_drums) for pitch, each in notes.items()}
-        self._random = np.random.default_rng(0)
+        self._rng = rng
         self._onset = (-1, 0.0, 0.0)
         """Tick on the grid, and how late and how long, as quantiles, what is struck there is played."""
         self._num_struck: dict[int, int] = defaultdict(int)
@@ -171,7 +172,7 @@ class Feel:
             key: its pitch, as it will be struck.
         """
         if start != self._onset[0]:
-            self._onset = (start, *self._random.random(2))
+            self._onset = (start, *self._rng.random(2))
             self._num_struck.clear()
         _, late, held = self._onset
         voice = key if key in self._habits else ALL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,11 +91,18 @@ class MusicPrompt(Prompt):
     def new_grammar(self) -> MusicGrammar:
         return MusicGrammar(self.tokenizer, self.plan)
 
-    def complete(self, new_tokens: np.ndarray) -> Continuation:
+    def complete(self, new_tokens: np.ndarray, *, seed: Sequence[int] = (0, 0)) -> Continuation:
         plan = self.plan
         players = {
-            slot.program_token: _Player(slot, self.tokenizer, plan, self.grid, has_one_voice=habits.has_one_voice)
-            for slot, habits in zip(plan.slots, plan.habits, strict=True)
+            slot.program_token: _Player(
+                slot,
+                self.tokenizer,
+                plan,
+                self.grid,
+                has_one_voice=habits.has_one_voice,
+                rng=np.random.default_rng((*seed, index)),
+            )
+            for index, (slot, habits) in enumerate(zip(plan.slots, plan.habits, strict=True))
         }
         for cell, program, position, duration, pitch, velocity in self.tokenizer.decode(new_tokens):
             start = plan.cells[cell].ticks[position]
@@ -188,11 +196,19 @@ class _Player:
         notes: what it has played.
     """
 
-    def __init__(self, slot: Slot, tokenizer: MusicTokenizer, plan: Plan, grid: Grid, *, has_one_voice: bool) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        tokenizer: MusicTokenizer,
+        plan: Plan,
+        grid: Grid,
+        *,
+        has_one_voice: bool,
+        rng: np.random.Generator,
+    ) -> None:
         self.slot, self.tokenizer, self.plan, self.has_one_voice = slot, tokenizer, plan, has_one_voice
         self.notes: list[PlayedNote] = []
-        self._feel = Feel(slot, grid)
-        self._random = np.random.default_rng(0)
+        self._feel, self._rng = Feel(slot, grid, rng), rng
         self._within: dict[int, dict[int, list[int]]] = {}
         """Of each pitch, levels of loudness and the velocities in them."""
         self._struck: dict[int, dict[int, list[int]]] = {}
@@ -219,7 +235,7 @@ class _Player:
                 if note.pitch in keys:
                     struck[self._level(note.velocity)].append(note.pitch)
         struck = self._struck[pitch]
-        return int(self._random.choice(struck[min(struck, key=lambda other: abs(other - level))]))
+        return int(self._rng.choice(struck[min(struck, key=lambda other: abs(other - level))]))
 
     def _level(self, velocity: int) -> int:
         return int(self.tokenizer.values[self.tokenizer.velocity_id(velocity)])
@@ -231,7 +247,7 @@ class _Player:
             for velocity in self.slot.velocities(pitch):
                 within[self._level(velocity)].append(velocity)
         values = self._within[pitch].get(level)
-        return int(self._random.choice(values)) if values else level
+        return int(self._rng.choice(values)) if values else level
 
 
 def _check_length(request: ContinuationRequest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -111,7 +112,7 @@ class SpeechPrompt(Prompt):
     def new_grammar(self) -> SpeechGrammar:
         return SpeechGrammar(self.tokenizer, self.codes, self.num_frames)
 
-    def complete(self, new_tokens: np.ndarray) -> Continuation:
+    def complete(self, new_tokens: np.ndarray, *, seed: Sequence[int] = (0, 0)) -> Continuation:
         codes = self.tokenizer.undelay(new_tokens)
         before = self.sound.read_float(self.start, self.end)
         new = self._new_sound(codes, before)

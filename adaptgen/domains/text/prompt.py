@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class TextPrompt(Prompt):
     def new_grammar(self) -> TextGrammar:
         return TextGrammar(self.moves, self.length, given=self._given)
 
-    def complete(self, new_tokens: np.ndarray) -> Continuation:
+    def complete(self, new_tokens: np.ndarray, *, seed: Sequence[int] = (0, 0)) -> Continuation:
         text = self.tokenizer.decode(new_tokens)[len(self._given) :].decode("utf-8")
         if self.length.words is not None:
             # The space that ended the last word, and what came with it in one token, are no part of it.

@@ -1,0 +1,168 @@
+"""Adapting a model to the document that it goes on with, before it does: some gradient steps on the document itself.
+
+A small model that has seen many songs knows none of them well. After some steps on what is given of one, it goes on
+with that song's own bass line and chords instead of something that may follow any song (dynamic evaluation, Krause et
+al., "Dynamic Evaluation of Neural Sequence Models", arXiv:1709.07432; they step once through a test document in order,
+where here what is given is learned in several passes and nothing is learned of what is then drawn).
+
+How far to go is told by the document. Its last frames are held out; while the model learns the others, they are read
+now and then, and the weights are kept that predict them best, which may be those it began with. Then what was held out
+is learned as well.
+
+Knows token ids only. Dimensions: K streams, T frames.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
+
+from adaptgen.model import Transformer
+
+__all__ = ["MAX_FRAMES", "Adapted", "adapt"]
+
+MAX_FRAMES = 65_536
+"""Of a longer document only so many, its last, are learned."""
+MIN_FRAMES = 128
+"""A shorter document has too little to hold out and to learn."""
+SEQUENCE_FRAMES, BATCH_SIZE = 512, 4
+PASSES = 4
+"""How often the document is learned, within the two limits below."""
+MIN_STEPS, MAX_STEPS = 4, 24
+HELD_OUT_SHARE, MAX_HELD_OUT = 0.125, 512
+"""Share of the document that is held out, and the most frames of it."""
+CONTEXT_FRAMES = 1024
+"""How many frames are read before those that are held out."""
+NUM_READINGS = 4
+"""How often what is held out is read while the rest is learned."""
+LEARNING_RATE = 5e-4
+"""Of AdamW, after `WARMUP_STEPS`; it falls in a line to a tenth."""
+WARMUP_STEPS = 3
+BETAS = (0.9, 0.95)
+MAX_GRAD_NORM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """A model that has learned a document.
+
+    Attributes:
+        model: in evaluation mode; the one that was given, where nothing was gained.
+        num_steps: gradient steps that it took from there.
+        held_out: int64 `[K, n]`, the frames that told how far to go; none of a document that is too short.
+        nats_before, nats_after: what they cost the model before, and when it had learned all but them.
+    """
+
+    model: Transformer
+    num_steps: int
+    held_out: np.ndarray
+    nats_before: float
+    nats_after: float
+
+
+def adapt(
+    model: Transformer,
+    tokens: np.ndarray,
+    *,
+    seed: int = 0,
+    learning_rate: float = LEARNING_RATE,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Adapted:
+    """Take gradient steps on a document as long as its own last frames are predicted better for it.
+
+    Args:
+        model: in evaluation mode; it is left as it is.
+        tokens: the document, int `[K, T]`; its last `MAX_FRAMES` are learned.
+        seed: decides where sequences begin. With the same document, model and number of threads, the result is the
+            same to the bit.
+        learning_rate: of AdamW.
+        on_progress: called with the share that is done; may raise to stop.
+
+    Source: arXiv:1709.07432; how this differs is said above.
+    """
+    tokens = np.asarray(tokens[:, -MAX_FRAMES:], dtype=np.int64)
+    length = tokens.shape[1]
+    if length < MIN_FRAMES:
+        return Adapted(model=model, num_steps=0, held_out=tokens[:, :0], nats_before=0.0, nats_after=0.0)
+    num_held_out = min(int(HELD_OUT_SHARE * length), MAX_HELD_OUT)
+    learned, held_out = tokens[:, :-num_held_out], tokens[:, -num_held_out:]
+    read = tokens[:, -num_held_out - CONTEXT_FRAMES :]
+    rng = np.random.default_rng(seed)
+    frames_per_step = min(SEQUENCE_FRAMES, learned.shape[1] - 1) * BATCH_SIZE
+    num_steps = int(np.clip(round(PASSES * learned.shape[1] / frames_per_step), MIN_STEPS, MAX_STEPS))
+    # What was held out is learned in the end, in proportion.
+    num_last = max(1, round(num_steps * num_held_out / learned.shape[1]))
+    total = num_steps + num_last
+    best, best_step, before = None, 0, _nats(model, read, num_held_out)
+    least = before
+    pupil = copy.deepcopy(model)
+    reading_steps = {round(num_steps * (reading + 1) / NUM_READINGS) for reading in range(NUM_READINGS)}
+    learner = _Learner(pupil, learning_rate=learning_rate, num_steps=num_steps)
+    for step, batch in enumerate(_batches(learned, num_steps, rng), start=1):
+        learner.step(batch)
+        on_progress(step / total)
+        if step in reading_steps:
+            nats = _nats(pupil, read, num_held_out)
+            if nats < least:
+                best, best_step, least = copy.deepcopy(pupil.state_dict()), step, nats
+    if best is None:
+        on_progress(1.0)
+        return Adapted(model=model, num_steps=0, held_out=held_out, nats_before=before, nats_after=before)
+    pupil.load_state_dict(best)
+    for step, batch in enumerate(_batches(tokens[:, -num_held_out - SEQUENCE_FRAMES :], num_last, rng), start=1):
+        learner.step(batch)
+        on_progress((num_steps + step) / total)
+    return Adapted(model=pupil, num_steps=best_step + num_last, held_out=held_out, nats_before=before, nats_after=least)
+
+
+class _Learner:
+    """Takes steps; the learning rate falls over the first `num_steps` and then stays."""
+
+    def __init__(self, model: Transformer, *, learning_rate: float, num_steps: int) -> None:
+        self.model, self.learning_rate, self.num_steps, self.taken = model, learning_rate, num_steps, 0
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=learning_rate, betas=BETAS, weight_decay=0.0, fused=True
+        )
+
+    def step(self, batch: np.ndarray) -> None:
+        """Learn int64 `[B, K, T + 1]`."""
+        fall = 1 - 0.9 * min(1.0, self.taken / self.num_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate * min(1.0, (self.taken + 1) / WARMUP_STEPS) * fall
+        self.optimizer.zero_grad(set_to_none=True)
+        _mean_nats(self.model, torch.from_numpy(batch)).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
+        self.optimizer.step()
+        self.taken += 1
+
+
+def _batches(tokens: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """So many batches int64 `[B, K, T + 1]`: pass after pass, each laid out from another place and in another order."""
+    length = min(SEQUENCE_FRAMES, tokens.shape[1] - 1)
+    waiting: list[int] = []
+    for _ in range(count):
+        while len(waiting) < BATCH_SIZE:
+            last = tokens.shape[1] - 1 - length
+            starts = np.arange(-int(rng.integers(length)), last + length, length).clip(0, last)
+            waiting += rng.permutation(np.unique(starts)).tolist()
+        chosen, waiting = waiting[:BATCH_SIZE], waiting[BATCH_SIZE:]
+        yield np.stack([tokens[:, start : start + length + 1] for start in chosen])
+
+
+def _mean_nats(model: Transformer, batch: torch.Tensor) -> torch.Tensor:
+    """Mean over tokens of their negative log-likelihood, the first frames given."""
+    logits = model(batch[:, :, :-1])
+    return F.cross_entropy(logits.flatten(0, 2).float(), batch[:, :, 1:].flatten())
+
+
+@torch.no_grad()
+def _nats(model: Transformer, tokens: np.ndarray, count: int) -> float:
+    """What the last frames, so many, cost after those before them."""
+    batch = torch.from_numpy(tokens[None])
+    logits = model(batch[:, :, :-1])[:, :, -count:]
+    return float(F.cross_entropy(logits.flatten(0, 2).float(), batch[:, :, -count:].flatten(), reduction="sum"))
