@@ -103,6 +103,34 @@ def test_a_song_is_recalled_unless_told_otherwise(song: Path, tmp_path: Path) ->
     assert recalled.files != wanted.files
 
 
+def test_a_song_is_learned_unless_told_otherwise(song: Path, tmp_path: Path) -> None:
+    request, checkpoint = ContinuationRequest(bars=2, sound=False), load_checkpoint("music")
+    summaries = []
+    for options, is_adapting in ((("--json",), True), (("--json", "--no-adapt"), False)):
+        result = adaptgen("continue", song, "--bars", 2, "--seed", 1, "--no-wav", "--force", *options, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        summaries += json.loads(result.stdout)
+        (wanted,) = continue_file(song, checkpoint, request, checkpoint.sampling, seed=1, is_adapting=is_adapting)
+        assert (tmp_path / "song.continued.mid").read_bytes() == wanted.files[".mid"]
+    learned, plain = summaries
+    assert "adapted" not in plain
+    before, after = (float(learned["adapted"].split()[place]) for place in (0, 2))
+    assert after < before
+
+
+def test_seeds_and_variations_differ_in_how_notes_are_played(song: Path, tmp_path: Path) -> None:
+    domain, request = get("music"), ContinuationRequest(bars=2, sound=False)
+    prompt = domain.read_prompt(song, load_checkpoint("music").tokenizer, request, window=2048)
+    drawn = prompt.tokens[:, 1:]
+    results = [
+        prompt.complete(drawn[:, -200:][:, (drawn[0, -200:] == prompt.tokenizer.bar).argmax() :], seed=seed)
+        for seed in ((1, 0), (1, 1), (2, 0), (1, 0))
+    ]
+    first, variation, other, same = (result.files[".mid"] for result in results)
+    assert first == same
+    assert len({first, variation, other}) == 3
+
+
 def test_variations_are_numbered_and_differ(tiny: Path, song: Path, tmp_path: Path) -> None:
     options = ("--bars", 2, "--variations", 3, "--no-wav", "--checkpoint", tiny)
     assert adaptgen("continue", song, *options, cwd=tmp_path).returncode == 0

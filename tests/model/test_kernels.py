@@ -37,7 +37,7 @@ try:
         checkpoint,
         ContinuationRequest(words=3),
         Sampling(),
-        on_compiling=lambda: told.append(1),
+        on_compiling=lambda: told.append(1), is_adapting=False
     )
     decoder = new_decoder(checkpoint.model)
     decoder.start(np.arange(40)[None], 6)

@@ -52,7 +52,9 @@ def test_a_strummer_keeps_his_accents(tmp_path: Path, wish: str) -> None:
     before, path = build(strums(8, down_and_up), hats), tmp_path / "strums.mid"
     path.write_bytes(before)
     request = ContinuationRequest(bars=4, sound=False)
-    (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(), seed=0)
+    (result,) = continue_file(
+        path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(), seed=0, is_adapting=False
+    )
     after = result.files[".mid"]
     assert check(before, after, Promise(bars=4)).notes
     for channel, of_places in ((0, (96, 64)), (DRUMS, (110, 60, 80, 60))):

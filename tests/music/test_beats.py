@@ -125,7 +125,7 @@ def test_few_notes_keep_the_bars_of_their_file() -> None:
 def continued(path: Path, promise: Promise, player: Checkpoint | None = None, *, new_only: bool = False) -> bytes:
     request = ContinuationRequest(**asdict(promise), new_only=new_only, sound=False)
     sampling = Sampling(temperature=0) if player else Sampling()
-    (result,) = continue_file(path, player or random_player(), request, sampling, seed=1)
+    (result,) = continue_file(path, player or random_player(), request, sampling, seed=1, is_adapting=False)
     return result.files[".mid"]
 
 
@@ -214,7 +214,7 @@ def test_bars_keep_their_numbers_when_the_end_is_cut() -> None:
 @pytest.mark.parametrize("metre_name", ["4/4", "3/4", "2/4", "6/8"])
 def test_who_knows_the_metre_may_say_it(waltz: Path, metre_name: str) -> None:
     request = ContinuationRequest(bars=4, metre=metre_name, sound=False, new_only=True)
-    (result,) = continue_file(waltz, random_player(), request, Sampling(), seed=1)
+    (result,) = continue_file(waltz, random_player(), request, Sampling(), seed=1, is_adapting=False)
     assert result.summary["beats"].startswith(f"found in the playing: {metre_name}")
     alone = parse_song(result.files[".mid"], name="alone")
     assert "/".join(map(str, alone.bars.metre(0))) == metre_name
@@ -222,7 +222,7 @@ def test_who_knows_the_metre_may_say_it(waltz: Path, metre_name: str) -> None:
 
 def test_a_recording_keeps_its_bars_if_that_is_asked_for(waltz: Path) -> None:
     request = ContinuationRequest(bars=3, metre="file", sound=False)
-    (result,) = continue_file(waltz, random_player(), request, Sampling(), seed=1)
+    (result,) = continue_file(waltz, random_player(), request, Sampling(), seed=1, is_adapting=False)
     assert "beats" not in result.summary
     promise = Promise(bars=3)
     assert check(waltz.read_bytes(), result.files[".mid"], promise).notes
@@ -231,7 +231,7 @@ def test_a_recording_keeps_its_bars_if_that_is_asked_for(waltz: Path) -> None:
 def refusal(path: Path, metre_name: str) -> str:
     request = ContinuationRequest(bars=1, metre=metre_name, sound=False)
     with pytest.raises(AdaptgenError) as error:
-        continue_file(path, random_player(), request, Sampling(), seed=1)
+        continue_file(path, random_player(), request, Sampling(), seed=1, is_adapting=False)
     return str(error.value)
 
 

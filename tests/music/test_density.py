@@ -41,7 +41,7 @@ def crowding(kind: str, value: str) -> float:
 
 def continued(path: Path, wish: Callable[[str, str], float], *, bars: int) -> bytes:
     request = ContinuationRequest(bars=bars, sound=False)
-    (result,) = continue_file(path, stubborn_player(wish), request, Sampling(temperature=0))
+    (result,) = continue_file(path, stubborn_player(wish), request, Sampling(temperature=0), is_adapting=False)
     return result.files[".mid"]
 
 

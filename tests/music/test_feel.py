@@ -49,7 +49,7 @@ def swung(bars: int = 12) -> list:
 def new_notes(path: Path, *, bars: int, seed: int = 1, player: str | None = "music") -> list:
     checkpoint = load_checkpoint(player) if player else random_player()
     request = ContinuationRequest(bars=bars, sound=False)
-    (result,) = continue_file(path, checkpoint, request, checkpoint.sampling, seed=seed)
+    (result,) = continue_file(path, checkpoint, request, checkpoint.sampling, seed=seed, is_adapting=False)
     return check(path.read_bytes(), result.files[".mid"], Promise(bars=bars)).notes
 
 

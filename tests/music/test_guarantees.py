@@ -46,10 +46,17 @@ def continued(
     new_only: bool = False,
     variations: int = 1,
     seed: int = 0,
+    is_adapting: bool = False,
 ) -> list[bytes]:
     request = ContinuationRequest(**asdict(promise), new_only=new_only, sound=False)
     results = continue_file(
-        path, player or random_player(), request, sampling or Sampling(), variations=variations, seed=seed
+        path,
+        player or random_player(),
+        request,
+        sampling or Sampling(),
+        variations=variations,
+        seed=seed,
+        is_adapting=is_adapting,
     )
     return [result.files[".mid"] for result in results]
 
@@ -69,6 +76,11 @@ def odd_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 each_odd_file = pytest.mark.parametrize("odd_file", ODD_FILES, indirect=True)
 QUICK_ODD_FILES = [name for name in ODD_FILES if name != "100,000 notes"]
 each_quick_odd_file = pytest.mark.parametrize("odd_file", QUICK_ODD_FILES, indirect=True)
+
+
+@pytest.mark.parametrize("odd_file", ["format 0", "100,000 notes"], indirect=True)
+def test_an_adapted_model_keeps_every_promise(odd_file: Path) -> None:
+    checked(odd_file, Promise(bars=2), is_adapting=True)
 
 
 @each_odd_file
@@ -175,7 +187,7 @@ def test_a_ritardando_at_the_end_does_not_go_on(
     path = tmp_path / "song.mid"
     path.write_bytes(build([e for beat, per_beat in tempos for e in tempo(per_beat, 480 * beat)] + melody(16)))
     request = ContinuationRequest(bars=4, sound=False)
-    (result,) = continue_file(path, random_player(), request, Sampling(), variations=1, seed=0)
+    (result,) = continue_file(path, random_player(), request, Sampling(), variations=1, seed=0, is_adapting=False)
     assert result.summary["seconds"] == pytest.approx(16 * 60 / quarters_per_minute, rel=1e-3)
     check(path.read_bytes(), result.files[".mid"], Promise(bars=4))
 
@@ -221,7 +233,9 @@ def test_strummed_chords_stay_as_full(tmp_path: Path) -> None:
 def test_bars_of_one_beat_are_said(tmp_path: Path, beats: int, says: bool) -> None:
     path = tmp_path / "beats.mid"
     path.write_bytes(build(metre(beats, 2) + melody(24)))
-    (result,) = continue_file(path, random_player(), ContinuationRequest(bars=2), Sampling(), variations=1, seed=0)
+    (result,) = continue_file(
+        path, random_player(), ContinuationRequest(bars=2), Sampling(), variations=1, seed=0, is_adapting=False
+    )
     assert (result.summary.get("metre") == "the file's bars are one beat long") == says
 
 
@@ -285,7 +299,7 @@ def test_senseless_requests_are_refused_with_a_remedy(
     path = tmp_path / "one.mid"
     path.write_bytes(build(note(0, 480, 60)))
     with pytest.raises(UsageError) as refusal:
-        continue_file(path, random_player(), request_, Sampling())
+        continue_file(path, random_player(), request_, Sampling(), is_adapting=False)
     assert message in str(refusal.value)
 
 
@@ -306,7 +320,8 @@ make_cache = player.model.new_cache
 player.model.new_cache = lambda batch_size: caches.append(make_cache(batch_size)) or caches[-1]
 peaks = []
 for bars in (4, 500):
-    (result,) = continue_file(Path(sys.argv[2]), player, ContinuationRequest(bars=bars, sound=False), Sampling())
+    request = ContinuationRequest(bars=bars, sound=False)
+    (result,) = continue_file(Path(sys.argv[2]), player, request, Sampling(), is_adapting=False)
     assert result.summary["tokens"] > 2 * bars
     peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 assert caches[0].num_bytes == caches[1].num_bytes

@@ -38,7 +38,7 @@ def struck(midi: bytes, key: int, *, first_bar: int, num_bars: int) -> list[list
 def continued(midi: bytes, path: Path, *, bars: int, player: Checkpoint | None = None) -> bytes:
     path.write_bytes(midi)
     request = ContinuationRequest(bars=bars, sound=False)
-    (result,) = continue_file(path, player or random_player(), request, Sampling(), seed=1)
+    (result,) = continue_file(path, player or random_player(), request, Sampling(), seed=1, is_adapting=False)
     return result.files[".mid"]
 
 

@@ -72,7 +72,9 @@ def test_who_always_played_plays_on_and_who_left_stays_away_if_the_model_likes(t
     path = tmp_path / "four.mid"
     path.write_bytes(build(melody(32), melody(32, channel=1, low=40), every_other, left, drum_bars(8)))
     request = ContinuationRequest(bars=6, sound=False)
-    (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0))
+    (result,) = continue_file(
+        path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0), is_adapting=False
+    )
     playing = players_by_bar(result.files[".mid"], path.read_bytes(), 6)
     assert all({0, 1, 9} <= players for players in playing)
     assert all(2 in first | second for first, second in pairwise(playing))
@@ -92,7 +94,7 @@ def test_who_played_up_to_a_last_chord_that_is_held_plays_on(
     path.write_bytes(build(pianist(8) + chord, melody(32, channel=1, low=40), drum_bars(8), hit, left))
     request = ContinuationRequest(bars=3, sound=False)
     wish = STUBBORN_WISHES["leaves every bar at once"]
-    (result,) = continue_file(path, stubborn_player(wish), request, Sampling(temperature=0))
+    (result,) = continue_file(path, stubborn_player(wish), request, Sampling(temperature=0), is_adapting=False)
     assert players_by_bar(result.files[".mid"], path.read_bytes(), 3) == [{0, 1, 9}] * 3
 
 
@@ -107,7 +109,9 @@ def test_who_never_paused_misses_no_half_of_a_bar(tmp_path: Path, wish: str) -> 
     path = tmp_path / "band.mid"
     path.write_bytes(build(bass, chords, hats))
     request = ContinuationRequest(bars=6, sound=False)
-    (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(), seed=0)
+    (result,) = continue_file(
+        path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(), seed=0, is_adapting=False
+    )
     outcome = check(path.read_bytes(), result.files[".mid"], Promise(bars=6))
     for channel, longest in ((0, 2 * BEAT), (9, BEAT)):
         until = outcome.join
@@ -130,7 +134,9 @@ def test_a_part_stays_near_its_range(
     found = set()
     for wish in ("piles up low notes", "holds what is highest"):
         request = ContinuationRequest(bars=4, sound=False)
-        (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0))
+        (result,) = continue_file(
+            path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0), is_adapting=False
+        )
         found |= {n.pitch for n in check(path.read_bytes(), result.files[".mid"], Promise(bars=4)).notes}
     assert (min(found), max(found)) == (lowest, highest)
 
@@ -147,7 +153,9 @@ def test_a_pianist_goes_on_with_the_tune_whatever_the_model_says(tmp_path: Path,
     path = tmp_path / "piano.mid"
     path.write_bytes(build(pianist(8)))
     request = ContinuationRequest(bars=6, sound=False)
-    (result,) = continue_file(path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0))
+    (result,) = continue_file(
+        path, stubborn_player(STUBBORN_WISHES[wish]), request, Sampling(temperature=0), is_adapting=False
+    )
     outcome = check(path.read_bytes(), result.files[".mid"], Promise(bars=6))
     for bar in range(6):
         line = outcome.join + BAR * bar
