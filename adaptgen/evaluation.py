@@ -70,9 +70,10 @@ def score_documents(
     batch_size: int = 4,
     piece_frames: int = 256,
     recall: Recall | None = None,
+    given: Sequence[int] | None = None,
     on_progress: Callable[[int], None] = lambda num_tokens: None,
 ) -> list[DocumentScore]:
-    """Negative log-likelihood of whole documents.
+    """Negative log-likelihood of documents after their first frames.
 
     Documents of like length are read side by side, through the cache and in pieces, and so are the stretches of a long
     one, each after all that can bear on it; neither the batch size nor the length of the pieces changes a score by
@@ -86,16 +87,19 @@ def score_documents(
         piece_frames: frames fed at once.
         recall: how earlier frames count beside the model, which is not at all if not given. Documents are then read one
             after the other.
+        given: how many frames of each document, at least one, are read and not scored; one if not given.
         on_progress: called with the number of tokens scored since the last call.
 
     Returns:
         One score per document, in their order.
     """
     assert not model.training, "dropout would change the scores"
+    given = [1] * len(documents) if given is None else given
     if recall is not None:
         scores = []
-        for document in documents:
-            scores.append(_score(_nats_with_recall(model, document, recall, piece_frames), document, tokenizer))
+        for document, count in zip(documents, given, strict=True):
+            nats = _nats_with_recall(model, document, recall, piece_frames, given=count)
+            scores.append(_score(nats, document, tokenizer, given=count))
             on_progress(scores[-1].num_tokens)
         return scores
     nats = np.zeros((len(documents), len(model.vocab_sizes)))
@@ -104,17 +108,20 @@ def score_documents(
     stretches = [
         stretch
         for index, document in enumerate(documents)
-        for stretch in _stretches(index, document.shape[1], context=context)
+        for stretch in _stretches(index, given[index], document.shape[1], context=context)
     ]
     stretches.sort(key=lambda stretch: stretch.start - stretch.stop)
     for first in range(0, len(stretches), batch_size):
         chosen = stretches[first : first + batch_size]
         batch = [documents[stretch.document][:, stretch.start : stretch.stop] for stretch in chosen]
-        given = [stretch.scored - stretch.start for stretch in chosen]
-        scored = _score_batch(model, batch, given, piece_frames=piece_frames, on_progress=on_progress)
+        not_scored = [stretch.scored - stretch.start for stretch in chosen]
+        scored = _score_batch(model, batch, not_scored, piece_frames=piece_frames, on_progress=on_progress)
         for stretch, row in zip(chosen, scored, strict=True):
             nats[stretch.document] += row
-    return [_score(*scored, tokenizer) for scored in zip(nats, documents, strict=True)]
+    return [
+        _score(row, document, tokenizer, given=count)
+        for row, document, count in zip(nats, documents, given, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -127,10 +134,10 @@ class _Stretch:
     stop: int
 
 
-def _stretches(document: int, num_frames: int, *, context: int | None) -> list[_Stretch]:
-    """Of like length, each frame after the first scored in one of them; a single one without a context."""
+def _stretches(document: int, given: int, num_frames: int, *, context: int | None) -> list[_Stretch]:
+    """Of like length, each frame after those given scored in one of them; a single one without a context."""
     count = 1 if context is None else max(1, num_frames // (STRETCH_IN_CONTEXTS * context))
-    bounds = np.linspace(min(1, num_frames), num_frames, count + 1).astype(int).tolist()
+    bounds = np.linspace(min(given, num_frames), num_frames, count + 1).astype(int).tolist()
     return [_Stretch(document, max(0, scored - (context or scored)), scored, stop) for scored, stop in pairwise(bounds)]
 
 
@@ -189,9 +196,11 @@ def read_document(
         yield states[0].float().cpu().numpy(), np.exp(-costs[0, :, :, 0].cpu().double().numpy())
 
 
-def _nats_with_recall(model: Transformer, document: np.ndarray, recall: Recall, piece_frames: int) -> np.ndarray:
-    """Nats `[K]` of a document `[K, T]`."""
-    nats, record = np.zeros(len(document)), 0.0
+def _nats_with_recall(
+    model: Transformer, document: np.ndarray, recall: Recall, piece_frames: int, *, given: int
+) -> np.ndarray:
+    """Nats `[K]` of a document `[K, T]` after the frames that are given."""
+    nats, record = [], 0.0
     keys, first = np.zeros((0, model.config.model_dim), dtype=np.float32), 0
     for states, predicted in read_document(model, document, piece_frames=piece_frames):
         kept = keys[-recall.frames :]
@@ -200,16 +209,18 @@ def _nats_with_recall(model: Transformer, document: np.ndarray, recall: Recall, 
         recalled, likest = recall_targets(recall, keys, document[:, first:], start=len(kept), stop=len(keys))
         records = track_record(recalled, predicted, likest, before=record)
         weights = recall.weights(likest, records[:-1])
-        nats -= np.log((1 - weights) * predicted + weights * recalled).sum(axis=1)
+        nats.append(-np.log((1 - weights) * predicted + weights * recalled))
         record = records[-1]
-    return nats
+    return np.concatenate([np.zeros((len(document), 0)), *nats], axis=1)[:, given - 1 :].sum(axis=1)
 
 
-def _score(stream_nats: np.ndarray, document: np.ndarray, tokenizer: Tokenizer) -> DocumentScore:
+def _score(stream_nats: np.ndarray, document: np.ndarray, tokenizer: Tokenizer, *, given: int) -> DocumentScore:
+    # What stands first begins the document and is no unit, or is counted with what follows.
+    before = tokenizer.count_units(document[:, :given]) if given > 1 else 0
     return DocumentScore(
         nats=float(stream_nats.sum()),
-        num_tokens=document.shape[0] * (document.shape[1] - 1),
-        num_units=tokenizer.count_units(document),
+        num_tokens=document.shape[0] * max(0, document.shape[1] - given),
+        num_units=tokenizer.count_units(document) - before,
         stream_nats=tuple(stream_nats.tolist()),
     )
 

@@ -22,10 +22,12 @@ from adaptgen.cli.common import (
     stages_of,
     write_new,
 )
-from adaptgen.errors import UsageError
+from adaptgen.errors import OutputFileError, UsageError
 from adaptgen.paths import printable
 
 if TYPE_CHECKING:
+    from adaptgen.adaptation import Adapted
+    from adaptgen.checkpoint import Checkpoint
     from adaptgen.domains.base import Continuation
     from adaptgen.sampling import Sampling
 
@@ -110,6 +112,10 @@ def continue_(
             help="Let the model learn your file for some seconds before it goes on with it; it does so with music.",
         ),
     ] = None,
+    save_adapted: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep what the model has learned of your file, as a checkpoint."),
+    ] = None,
     checkpoint: Annotated[str | None, typer.Option(help="A shipped name or a folder, such as runs/mine/best.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite results that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -157,6 +163,8 @@ def continue_(
     stem = result_stem(output, f"{file.stem}.continued", {*suffixes, *domain.suffixes})
     paths = _result_paths(stem, endings, variations)
     refuse_existing([path for row in paths for path in row], force=force, inputs=[file])
+    if save_adapted is not None:
+        _check_saving(save_adapted, is_adapting=domain.adapts if adapt is None else adapt, force=force)
 
     from adaptgen.checkpoint import load_checkpoint
     from adaptgen.continuation import continue_file
@@ -180,6 +188,7 @@ def continue_(
                 seed=seed,
                 is_recalling=recall,
                 is_adapting=adapt,
+                on_adapted=lambda adapted: _save_adapted(save_adapted, loaded, adapted, file),
                 on_adapting=lambda share: show("adapting", int(100 * share), 100),
                 on_progress=lambda share: show("continuing", int(100 * share), 100),
                 on_text=_write_out if is_shown_live else lambda text: None,
@@ -196,6 +205,39 @@ def continue_(
         for path, suffix in zip(row, suffixes, strict=True):
             write_new(path, result.files[suffix], force=force)
     _report(results, paths, checkpoint=checkpoint or loaded.name, seed=seed, as_json=as_json)
+
+
+def _check_saving(folder: Path, *, is_adapting: bool, force: bool) -> None:
+    """Stop before any work is done if an adapted checkpoint could not be written."""
+    from adaptgen.checkpoint_files import CONFIG
+
+    if not is_adapting:
+        raise UsageError(
+            "--save-adapted keeps what --adapt learns, and nothing is learned", "Add --adapt, or leave it out"
+        )
+    if folder.exists() and not (force and (folder / CONFIG).is_file()):
+        raise OutputFileError(f"{folder} exists already", "Give a new folder, or --force for another checkpoint's")
+    if not folder.absolute().parent.is_dir():
+        raise OutputFileError(f"{folder} cannot be written: there is no folder {folder.parent}", "Make it first")
+
+
+def _save_adapted(folder: Path | None, checkpoint: Checkpoint, adapted: Adapted, file: Path) -> None:
+    if folder is None:
+        return
+    from dataclasses import replace
+
+    from adaptgen.checkpoint import replace_folder, save_checkpoint
+
+    metrics = {**checkpoint.metrics, "adapted": {"from": checkpoint.name, "steps": adapted.num_steps}}
+    card = (
+        f"# {file.stem}\n\nThe checkpoint {checkpoint.name} after {adapted.num_steps} gradient steps on {file.name}. "
+        f"Its licence is that of {checkpoint.name}, as far as the file allows.\n"
+    )
+    try:
+        with replace_folder(folder) as partial:
+            save_checkpoint(replace(checkpoint, model=adapted.model, metrics=metrics), partial, card=card)
+    except OSError as error:
+        raise OutputFileError(f"{folder} cannot be written: {error.strerror}", "Give another folder") from None
 
 
 def _result_paths(stem: Path, endings: Sequence[str], variations: int) -> list[list[Path]]:

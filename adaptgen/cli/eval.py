@@ -15,6 +15,8 @@ from adaptgen.errors import CheckpointError, InputFileError, RecipeError, UsageE
 from adaptgen.paths import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from adaptgen.checkpoint import Checkpoint
@@ -53,6 +55,14 @@ def eval_(
             help="Measure this many documents, or all if there are fewer, from files evenly spaced over the folder."
         ),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            help="Measure each document's second half, by the models as they are and after they have "
+            "learned its first half, as `continue` lets them.",
+        ),
+    ] = False,
     batch_size: Annotated[int, typer.Option(help="Documents read side by side; changes no score.")] = 4,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     output: Annotated[
@@ -68,17 +78,21 @@ def eval_(
     earlier passages than that, as `continue` does, it has another row, "+ recall". Of a folder with splits the test
     split is taken, or the validation split if there is none; of any other, all files.
 
+    With --adapt each document's second half is measured instead. Further rows, "+ adapted", are of the models when they
+    have learned its first half.
+
     Without --checkpoint these are measured: two small twins of equal parameters that were trained on the same
     batches, one plain and one with the shortcut, and the checkpoint that continues your files.
 
     Example: adaptgen eval --dataset music
+
+    Example: adaptgen eval --dataset music --checkpoint music --adapt
 
     Example: adaptgen eval --dataset text8 --checkpoint runs/text8/best
 
     Example: adaptgen eval --checkpoint runs/a/best --checkpoint runs/b/best --data FOLDER
     """
     from adaptgen.checkpoint import load_checkpoint
-    from adaptgen.evaluation import score_documents
 
     for name, value in (("--limit", limit), ("--batch-size", batch_size)):
         if value is not None and value < 1:
@@ -130,22 +144,28 @@ def eval_(
     rows, scores = [], []
     with progress_bar(stderr=True) as progress:
         for name, model, (documents, _) in zip(names, models, read, strict=True):
-            total = sum(document.shape[0] * (document.shape[1] - 1) for document in documents)
-            for recall in (None,) if model.recall is None else (None, model.recall):
-                task = progress.add_task(_row_name(name, recall is not None), total=total, status="tokens")
-                scores.append(
-                    score_documents(
-                        model.model,
-                        documents,
-                        model.tokenizer,
-                        batch_size=batch_size,
-                        recall=recall,
-                        on_progress=lambda count, task=task: progress.advance(task, count),
-                    )
+            given = [max(1, document.shape[1] // 2) if adapt else 1 for document in documents]
+            total = sum(map(_num_tokens, documents, given))
+            recalls = (None,) if model.recall is None else (None, model.recall)
+            for is_adapted in (False, True) if adapt else (False,):
+                bars = [
+                    progress.add_task(_row_name(name, is_adapted, recall is not None), total=total, status="tokens")
+                    for recall in recalls
+                ]
+                found = _score(
+                    model,
+                    documents,
+                    given,
+                    seed=seed if is_adapted else None,
+                    batch_size=batch_size,
+                    on_progress=lambda place, count, bars=bars: progress.advance(bars[place], count),
                 )
-                paired = scores[0] if rows and _predict_the_same(model, models[0]) else None
-                figures = _figures(name, model, scores[-1], paired, seed=seed)
-                rows.append({"checkpoint": name, "recall": recall is not None, **figures})
+                for recall, scored in zip(recalls, found, strict=True):
+                    scores.append(scored)
+                    paired = scores[0] if rows and _are_of_the_same(model, scored, models[0], scores[0]) else None
+                    figures = _figures(name, model, scored, paired, seed=seed)
+                    about = {"checkpoint": name, "adapted": is_adapted, "recall": recall is not None}
+                    rows.append({**about, **figures})
     result = {
         "data": str(folder),
         "domain": domain.name,
@@ -261,9 +281,57 @@ def _evenly(items: list[Any], limit: int | None) -> list[Any]:
     return [items[index * len(items) // limit] for index in range(limit)]
 
 
-def _predict_the_same(model: Checkpoint, other: Checkpoint) -> bool:
-    """Whether bits per unit of both are of the same: ten codes of a frame take more than its first alone."""
-    return len(model.tokenizer.vocab_sizes) == len(other.tokenizer.vocab_sizes)
+def _num_tokens(document: np.ndarray, given: int) -> int:
+    return document.shape[0] * (document.shape[1] - given)
+
+
+def _score(
+    model: Checkpoint,
+    documents: list[np.ndarray],
+    given: list[int],
+    *,
+    seed: int | None,
+    batch_size: int,
+    on_progress: Callable[[int, int], None],
+) -> list[list[DocumentScore]]:
+    """Scores of all documents after what is given of each: without recall, and with it if the checkpoint does that.
+
+    Args:
+        seed: of learning what is given of each document first; it is not learned if not given.
+        on_progress: called with which of these it is about, and the number of tokens scored.
+    """
+    from adaptgen.adaptation import adapt
+    from adaptgen.evaluation import score_documents
+
+    recalls = (None,) if model.recall is None else (None, model.recall)
+    results: list[list[DocumentScore]] = [[] for _ in recalls]
+    # A document that is learned has a model of its own; others are read side by side.
+    one_by_one = [slice(index, index + 1) for index in range(len(documents))]
+    for chosen in [slice(None)] if seed is None else one_by_one:
+        learner = model.model
+        if seed is not None:
+            learner = adapt(learner, documents[chosen][0][:, : given[chosen][0]], seed=seed).model
+        for place, recall in enumerate(recalls):
+            results[place] += score_documents(
+                learner,
+                documents[chosen],
+                model.tokenizer,
+                batch_size=batch_size,
+                recall=recall,
+                given=given[chosen],
+                on_progress=lambda count, place=place: on_progress(place, count),
+            )
+    return results
+
+
+def _are_of_the_same(
+    model: Checkpoint, scores: list[DocumentScore], other: Checkpoint, others: list[DocumentScore]
+) -> bool:
+    """Whether bits per unit of both are of the same: ten codes of a frame take more than its first alone, and halves of
+    a document are others in other tokens."""
+    if len(model.tokenizer.vocab_sizes) != len(other.tokenizer.vocab_sizes):
+        return False
+    return [score.num_units for score in scores] == [score.num_units for score in others]
 
 
 def _figures(
@@ -291,8 +359,8 @@ def _figures(
     return figures
 
 
-def _row_name(checkpoint: str, is_recalling: bool) -> str:
-    return printable(checkpoint) + " + recall" * is_recalling
+def _row_name(checkpoint: str, is_adapted: bool, is_recalling: bool) -> str:
+    return printable(checkpoint) + " + adapted" * is_adapted + " + recall" * is_recalling
 
 
 def _interval(estimate: Estimate) -> dict[str, float | None]:
@@ -314,7 +382,7 @@ def _print(result: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for row in result["models"]:
         table.add_row(
-            Text(_row_name(row["checkpoint"], row["recall"])),
+            Text(_row_name(row["checkpoint"], row["adapted"], row["recall"])),
             f"{row['parameters']:,}",
             f"{row['tokens']:,}",
             _shown(row["nats_per_token"]),

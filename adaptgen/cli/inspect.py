@@ -38,6 +38,9 @@ def inspect_(
         int,
         typer.Option(help=f"How many tokens, from the file's beginning; the picture has {DRAWN_TOKENS:,} at most."),
     ] = DEFAULT_TOKENS,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Let the model learn the file first, as `continue` lets it learn a song.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -66,6 +69,7 @@ def inspect_(
     import numpy as np
 
     from adaptgen import domains
+    from adaptgen.adaptation import adapt as adapt_model
     from adaptgen.checkpoint import load_checkpoint
     from adaptgen.inspection import depth_name, inspect_document
     from adaptgen.model import DISTANCES
@@ -74,17 +78,27 @@ def inspect_(
     loaded = load_checkpoint(checkpoint or domain.default_checkpoint, domain=domain)
     if loaded.model.config.shortcut is None:
         raise CheckpointError(f"{loaded.name} has no shortcut to look at", "Give another with --checkpoint")
-    document = np.concatenate(domain.read_documents(file, loaded.tokenizer, is_training=False), axis=1)[:, :tokens]
+    whole = np.concatenate(domain.read_documents(file, loaded.tokenizer, is_training=False), axis=1)
+    document = whole[:, :tokens]
     if document.shape[1] < 2:
         raise InputFileError(f"{file} has one token", "Give a longer file")
+    model = loaded.model
     with progress_bar(stderr=True) as bar:
+        if adapt:
+            learning = bar.add_task("Adapting", total=100, status="")
+            adapted = adapt_model(model, whole, on_progress=lambda share: bar.update(learning, completed=100 * share))
+            model = adapted.model
         task = bar.add_task("Reading", total=document.shape[1] - 1, status="tokens")
-        found = inspect_document(
-            loaded.model, document, loaded.tokenizer, on_progress=lambda count: bar.advance(task, count)
-        )
+        found = inspect_document(model, document, loaded.tokenizer, on_progress=lambda count: bar.advance(task, count))
     averages = found.averages()
-    title = printable(f"{file.name}, read by {loaded.name}")
-    content = {"file": file.name, "checkpoint": loaded.name, "averages": averages, "tokens": found.tokens()}
+    title = printable(f"{file.name}, read by {loaded.name}" + ", adapted to it" * adapt)
+    content = {
+        "file": file.name,
+        "checkpoint": loaded.name,
+        "adapted": adapt,
+        "averages": averages,
+        "tokens": found.tokens(),
+    }
     write_new(paths[".png"], found.picture(title=title, max_tokens=DRAWN_TOKENS), force=force)
     write_new(paths[".html"], found.page(title=title), force=force)
     write_new(paths[".json"], (json.dumps(content, allow_nan=False) + "\n").encode(), force=force)
