@@ -21,6 +21,7 @@ from adaptgen.evaluation import (
     score_documents,
 )
 from adaptgen.model import Transformer
+from adaptgen.recall import Recall
 
 WINDOW = 6
 TOKENIZER = SimpleNamespace(count_units=lambda tokens: int((tokens[0] == 1).sum()))
@@ -199,3 +200,16 @@ class TestBitsPerUnit:
         ]
         estimate = bits_per_unit(scores)
         assert (estimate.value, estimate.low, estimate.high) == pytest.approx((3.0, 2.0, 3.0))
+
+
+@pytest.mark.parametrize("recall", [None, Recall(frames=20, sharpness=5.0, likeness=2.0, record=1.0, bias=-1.0)])
+@pytest.mark.parametrize("count", [1, 2, 10, 39, 40])
+def test_what_is_given_is_read_and_not_scored(recall: Recall | None, count: int) -> None:
+    model, (document,) = build((9, 5)), random_documents((9, 5), [40])
+    (whole,) = score_documents(model, [document], TOKENIZER, recall=recall)
+    (first,) = score_documents(model, [document[:, :count]], TOKENIZER, recall=recall)
+    (second,) = score_documents(model, [document], TOKENIZER, recall=recall, given=[count])
+    assert second.nats == pytest.approx(whole.nats - first.nats, rel=1e-4, abs=1e-6)
+    assert second.num_tokens == whole.num_tokens - first.num_tokens
+    if count > 1:
+        assert second.num_units == whole.num_units - first.num_units

@@ -251,3 +251,17 @@ def test_models_of_one_stream_and_of_ten_are_not_compared(adaptgen_here: Run) ->
     by_codebook = [bits["value"] for bits in large["bits_per_second_by_codebook"]]
     assert sum(by_codebook) == pytest.approx(large["bits_per_second"]["value"])
     assert by_codebook[0] < plain["bits_per_second"]["value"] * 1.2, "its coarsest stream is one of the same"
+
+
+def test_what_a_model_learns_of_the_first_halves_shows_on_the_second(adaptgen_here: Run, tmp_path: Path) -> None:
+    model, text = random_checkpoint(tmp_path / "a", seed=1), tmp_path / "again.txt"
+    text.write_text("and so on, " * 300)
+    code, out, _ = adaptgen_here("eval", "--checkpoint", model, "--data", text, "--adapt", "--json")
+    assert code == 0
+    found = json.loads(out)
+    plain, learned = found["models"]
+    assert (plain["adapted"], learned["adapted"]) == (False, True)
+    assert found["units"] == pytest.approx(11 * 300 / 2, abs=2)
+    assert plain["tokens"] == learned["tokens"] == found["units"]
+    assert learned["nats_per_token"]["value"] < plain["nats_per_token"]["value"]
+    assert learned["difference_to_first"]["value"] < 0

@@ -148,3 +148,12 @@ def test_what_cannot_be_looked_at_is_said(
     assert expected in err
     assert "Traceback" not in err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_model_that_has_learned_the_file_looks_otherwise(adaptgen_here: Run, tmp_path: Path) -> None:
+    averages = []
+    for options in ((), ("--adapt",)):
+        code, out, _ = adaptgen_here("inspect", SONG, "--tokens", 300, "--json", "--force", *options)
+        assert code == 0
+        averages.append(json.loads(out)["averages"])
+    assert averages[0] != averages[1]
