@@ -7,7 +7,7 @@ where here what is given is learned in several passes and nothing is learned of 
 
 How far to go is told by the document. Its last frames are held out; while the model learns the others, they are read
 now and then, and the weights are kept that predict them best, which may be those it began with. Then what was held out
-is learned as well.
+is learned as well. What comes out lies between the weights that were given and those that were learned.
 
 Knows token ids only. Dimensions: K streams, T frames.
 """
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 
 from adaptgen.model import Transformer
+from adaptgen.recall import Recall, directions, recall_targets, track_record
 
 __all__ = ["MAX_FRAMES", "Adapted", "adapt"]
 
@@ -30,18 +31,23 @@ MAX_FRAMES = 65_536
 """Of a longer document only so many, its last, are learned."""
 MIN_FRAMES = 128
 """A shorter document has too little to hold out and to learn."""
-SEQUENCE_FRAMES, BATCH_SIZE = 512, 4
+SEQUENCE_FRAMES, BATCH_SIZE = 512, 1
+"""Many small steps get further than a few large ones of as many frames (docs/LOG.md)."""
 PASSES = 4
 """How often the document is learned, within the two limits below."""
-MIN_STEPS, MAX_STEPS = 4, 24
-HELD_OUT_SHARE, MAX_HELD_OUT = 0.125, 512
+MIN_STEPS, MAX_STEPS = 8, 96
+HELD_OUT_SHARE, MAX_HELD_OUT = 0.25, 1024
 """Share of the document that is held out, and the most frames of it."""
 CONTEXT_FRAMES = 1024
 """How many frames are read before those that are held out."""
 NUM_READINGS = 4
 """How often what is held out is read while the rest is learned."""
-LEARNING_RATE = 5e-4
+LEARNING_RATE = 1e-3
 """Of AdamW, after `WARMUP_STEPS`; it falls in a line to a tenth."""
+KEPT_SHARE = 0.5
+"""How far the model goes from the weights that it began with towards those that it has learned. Half the way keeps
+nearly all that is gained on a band, and costs little where a song does not go on as it has begun (docs/LOG.md).
+Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903."""
 WARMUP_STEPS = 3
 BETAS = (0.9, 0.95)
 MAX_GRAD_NORM = 1.0
@@ -69,6 +75,7 @@ def adapt(
     model: Transformer,
     tokens: np.ndarray,
     *,
+    recall: Recall | None = None,
     seed: int = 0,
     learning_rate: float = LEARNING_RATE,
     on_progress: Callable[[float], None] = lambda share: None,
@@ -78,6 +85,8 @@ def adapt(
     Args:
         model: in evaluation mode; it is left as it is.
         tokens: the document, int `[K, T]`; its last `MAX_FRAMES` are learned.
+        recall: how earlier frames will count beside the model: what they tell of those that are held out need not be
+            learned. Not at all if not given.
         seed: decides where sequences begin. With the same document, model and number of threads, the result is the
             same to the bit.
         learning_rate: of AdamW.
@@ -91,15 +100,15 @@ def adapt(
         return Adapted(model=model, num_steps=0, held_out=tokens[:, :0], nats_before=0.0, nats_after=0.0)
     num_held_out = min(int(HELD_OUT_SHARE * length), MAX_HELD_OUT)
     learned, held_out = tokens[:, :-num_held_out], tokens[:, -num_held_out:]
-    read = tokens[:, -num_held_out - CONTEXT_FRAMES :]
+    judge = _Judge(model, tokens, num_held_out, recall)
     rng = np.random.default_rng(seed)
     frames_per_step = min(SEQUENCE_FRAMES, learned.shape[1] - 1) * BATCH_SIZE
     num_steps = int(np.clip(round(PASSES * learned.shape[1] / frames_per_step), MIN_STEPS, MAX_STEPS))
     # What was held out is learned in the end, in proportion.
     num_last = max(1, round(num_steps * num_held_out / learned.shape[1]))
     total = num_steps + num_last
-    best, best_step, before = None, 0, _nats(model, read, num_held_out)
-    least = before
+    before = least = judge.nats(model)
+    best, best_step = None, 0
     pupil = copy.deepcopy(model)
     reading_steps = {round(num_steps * (reading + 1) / NUM_READINGS) for reading in range(NUM_READINGS)}
     learner = _Learner(pupil, learning_rate=learning_rate, num_steps=num_steps)
@@ -107,7 +116,7 @@ def adapt(
         learner.step(batch)
         on_progress(step / total)
         if step in reading_steps:
-            nats = _nats(pupil, read, num_held_out)
+            nats = judge.nats(_between(model, pupil))
             if nats < least:
                 best, best_step, least = copy.deepcopy(pupil.state_dict()), step, nats
     if best is None:
@@ -117,7 +126,22 @@ def adapt(
     for step, batch in enumerate(_batches(tokens[:, -num_held_out - SEQUENCE_FRAMES :], num_last, rng), start=1):
         learner.step(batch)
         on_progress((num_steps + step) / total)
-    return Adapted(model=pupil, num_steps=best_step + num_last, held_out=held_out, nats_before=before, nats_after=least)
+    return Adapted(
+        model=_between(model, pupil),
+        num_steps=best_step + num_last,
+        held_out=held_out,
+        nats_before=before,
+        nats_after=least,
+    )
+
+
+@torch.no_grad()
+def _between(first: Transformer, second: Transformer) -> Transformer:
+    """A model of the weights that lie `KEPT_SHARE` of the way from one's to another's."""
+    model = copy.deepcopy(first)
+    for weight, other in zip(model.parameters(), second.parameters(), strict=True):
+        weight.lerp_(other, KEPT_SHARE)
+    return model
 
 
 class _Learner:
@@ -160,9 +184,32 @@ def _mean_nats(model: Transformer, batch: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 2).float(), batch[:, :, 1:].flatten())
 
 
-@torch.no_grad()
-def _nats(model: Transformer, tokens: np.ndarray, count: int) -> float:
-    """What the last frames, so many, cost after those before them."""
-    batch = torch.from_numpy(tokens[None])
-    logits = model(batch[:, :, :-1])[:, :, -count:]
-    return float(F.cross_entropy(logits.flatten(0, 2).float(), batch[:, :, -count:].flatten(), reduction="sum"))
+class _Judge:
+    """Says what a document's last frames, so many, cost a model beside what is recalled of those before them.
+
+    What is recalled is told by the states of the model that is given first, for all models alike.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: Transformer, tokens: np.ndarray, count: int, recall: Recall | None) -> None:
+        self.recall, self.count = recall, count
+        self.read = torch.from_numpy(tokens[None, :, -count - CONTEXT_FRAMES :])
+        if recall is None:
+            return
+        tokens = tokens[:, -count - recall.frames :]
+        states = model.encode(torch.from_numpy(tokens[None, :, :-1]), model.new_cache(1))[0]
+        keys = directions(states.float().numpy())
+        start, stop = len(keys) - count, len(keys)
+        self.recalled, self.likest = recall_targets(recall, keys, tokens, start=start, stop=stop)
+
+    @torch.no_grad()
+    def nats(self, model: Transformer) -> float:
+        """Their negative log-likelihood, after `CONTEXT_FRAMES` at most."""
+        logits = model(self.read[:, :, :-1])[0, :, -self.count :].float()
+        targets = self.read[0, :, -self.count :, None]
+        predicted = logits.log_softmax(dim=-1).gather(2, targets)[:, :, 0].double().exp().numpy()
+        if self.recall is not None:
+            records = track_record(self.recalled, predicted, self.likest)
+            weights = self.recall.weights(self.likest, records[:-1])
+            predicted = (1 - weights) * predicted + weights * self.recalled
+        return float(-np.log(np.maximum(predicted, np.finfo(np.float64).tiny)).sum())

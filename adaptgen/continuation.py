@@ -72,7 +72,7 @@ def continue_file(
     prompt = checkpoint.domain.read_prompt(Path(path), checkpoint.tokenizer, request, window=read)
     model, gain = checkpoint.model, {}
     if is_adapting:
-        adapted = adapt(model, prompt.tokens, seed=seed, on_progress=on_adapting)
+        adapted = adapt(model, prompt.tokens, recall=recall, seed=seed, on_progress=on_adapting)
         on_adapted(adapted)
         model, gain = adapted.model, _gain(adapted, checkpoint)
     grammars = [prompt.new_grammar() for _ in range(variations)]

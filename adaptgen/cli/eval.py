@@ -310,7 +310,8 @@ def _score(
     for chosen in [slice(None)] if seed is None else one_by_one:
         learner = model.model
         if seed is not None:
-            learner = adapt(learner, documents[chosen][0][:, : given[chosen][0]], seed=seed).model
+            first = documents[chosen][0][:, : given[chosen][0]]
+            learner = adapt(learner, first, recall=model.recall, seed=seed).model
         for place, recall in enumerate(recalls):
             results[place] += score_documents(
                 learner,

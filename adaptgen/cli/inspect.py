@@ -86,8 +86,12 @@ def inspect_(
     with progress_bar(stderr=True) as bar:
         if adapt:
             learning = bar.add_task("Adapting", total=100, status="")
-            adapted = adapt_model(model, whole, on_progress=lambda share: bar.update(learning, completed=100 * share))
-            model = adapted.model
+            model = adapt_model(
+                model,
+                whole,
+                recall=loaded.recall,
+                on_progress=lambda share: bar.update(learning, completed=100 * share),
+            ).model
         task = bar.add_task("Reading", total=document.shape[1] - 1, status="tokens")
         found = inspect_document(model, document, loaded.tokenizer, on_progress=lambda count: bar.advance(task, count))
     averages = found.averages()
