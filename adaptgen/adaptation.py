@@ -9,7 +9,7 @@ How far to go is told by the document. Its last frames are held out; while the m
 now and then, and the weights are kept that predict them best, which may be those it began with. Then what was held out
 is learned as well. What comes out lies between the weights that were given and those that were learned.
 
-Knows token ids only. Dimensions: K streams, T frames.
+Knows token ids only: what they mean is the affair of `vary`. Dimensions: K streams, T frames.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 
+from adaptgen.checkpoint import Checkpoint
 from adaptgen.model import Transformer
 from adaptgen.recall import Recall, directions, recall_targets, track_record
 
-__all__ = ["MAX_FRAMES", "Adapted", "adapt"]
+__all__ = ["MAX_FRAMES", "Adapted", "adapt", "adapt_checkpoint"]
 
 MAX_FRAMES = 65_536
 """Of a longer document only so many, its last, are learned."""
 MIN_FRAMES = 128
 """A shorter document has too little to hold out and to learn."""
-SEQUENCE_FRAMES, BATCH_SIZE = 512, 1
-"""Many small steps get further than a few large ones of as many frames (docs/LOG.md)."""
+SEQUENCE_FRAMES = 512
+"""One such sequence a step: many small steps get further than a few large ones of as many frames (docs/LOG.md)."""
 PASSES = 4
 """How often the document is learned, within the two limits below."""
 MIN_STEPS, MAX_STEPS = 8, 96
@@ -44,10 +46,12 @@ NUM_READINGS = 4
 """How often what is held out is read while the rest is learned."""
 LEARNING_RATE = 1e-3
 """Of AdamW, after `WARMUP_STEPS`; it falls in a line to a tenth."""
-KEPT_SHARE = 0.5
-"""How far the model goes from the weights that it began with towards those that it has learned. Half the way keeps
-nearly all that is gained on a band, and costs little where a song does not go on as it has begun (docs/LOG.md).
-Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903."""
+KEPT_SHARE = 0.75
+"""How far the model goes from the weights that it began with towards those that it has learned. Less than
+all the way keeps nearly all that is gained on a band, and costs less where a song does not go on as it has begun
+(docs/LOG.md). Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903."""
+VARIED_SHARE = 0.5
+"""How many of the sequences are varied, where the domain knows how."""
 WARMUP_STEPS = 3
 BETAS = (0.9, 0.95)
 MAX_GRAD_NORM = 1.0
@@ -76,6 +80,7 @@ def adapt(
     tokens: np.ndarray,
     *,
     recall: Recall | None = None,
+    vary: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     seed: int = 0,
     learning_rate: float = LEARNING_RATE,
     on_progress: Callable[[float], None] = lambda share: None,
@@ -87,6 +92,8 @@ def adapt(
         tokens: the document, int `[K, T]`; its last `MAX_FRAMES` are learned.
         recall: how earlier frames will count beside the model: what they tell of those that are held out need not be
             learned. Not at all if not given.
+        vary: gives a sequence `[K, T]` that says the same otherwise, such as in another key. None is varied if not
+            given.
         seed: decides where sequences begin. With the same document, model and number of threads, the result is the
             same to the bit.
         learning_rate: of AdamW.
@@ -102,7 +109,7 @@ def adapt(
     learned, held_out = tokens[:, :-num_held_out], tokens[:, -num_held_out:]
     judge = _Judge(model, tokens, num_held_out, recall)
     rng = np.random.default_rng(seed)
-    frames_per_step = min(SEQUENCE_FRAMES, learned.shape[1] - 1) * BATCH_SIZE
+    frames_per_step = min(SEQUENCE_FRAMES, learned.shape[1] - 1)
     num_steps = int(np.clip(round(PASSES * learned.shape[1] / frames_per_step), MIN_STEPS, MAX_STEPS))
     # What was held out is learned in the end, in proportion.
     num_last = max(1, round(num_steps * num_held_out / learned.shape[1]))
@@ -112,7 +119,7 @@ def adapt(
     pupil = copy.deepcopy(model)
     reading_steps = {round(num_steps * (reading + 1) / NUM_READINGS) for reading in range(NUM_READINGS)}
     learner = _Learner(pupil, learning_rate=learning_rate, num_steps=num_steps)
-    for step, batch in enumerate(_batches(learned, num_steps, rng), start=1):
+    for step, batch in enumerate(_batches(learned, num_steps, vary, rng), start=1):
         learner.step(batch)
         on_progress(step / total)
         if step in reading_steps:
@@ -123,7 +130,8 @@ def adapt(
         on_progress(1.0)
         return Adapted(model=model, num_steps=0, held_out=held_out, nats_before=before, nats_after=before)
     pupil.load_state_dict(best)
-    for step, batch in enumerate(_batches(tokens[:, -num_held_out - SEQUENCE_FRAMES :], num_last, rng), start=1):
+    last = tokens[:, -num_held_out - SEQUENCE_FRAMES :]
+    for step, batch in enumerate(_batches(last, num_last, vary, rng), start=1):
         learner.step(batch)
         on_progress((num_steps + step) / total)
     return Adapted(
@@ -142,6 +150,32 @@ def _between(first: Transformer, second: Transformer) -> Transformer:
     for weight, other in zip(model.parameters(), second.parameters(), strict=True):
         weight.lerp_(other, KEPT_SHARE)
     return model
+
+
+def adapt_checkpoint(
+    checkpoint: Checkpoint,
+    tokens: np.ndarray,
+    *,
+    is_recalling: bool = True,
+    seed: int = 0,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Adapted:
+    """What `adapt` makes of a checkpoint's model, which is left as it is, with the recall and the domain that it has.
+
+    Args:
+        checkpoint: as it is loaded.
+        tokens: the document, int `[K, T]`, by the checkpoint's tokenizer.
+        is_recalling: whether it will go by earlier passages, if it does that.
+        seed, on_progress: as of `adapt`.
+    """
+    return adapt(
+        checkpoint.model,
+        tokens,
+        recall=checkpoint.recall if is_recalling else None,
+        vary=partial(checkpoint.domain.vary, checkpoint.tokenizer),
+        seed=seed,
+        on_progress=on_progress,
+    )
 
 
 class _Learner:
@@ -165,17 +199,25 @@ class _Learner:
         self.taken += 1
 
 
-def _batches(tokens: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """So many batches int64 `[B, K, T + 1]`: pass after pass, each laid out from another place and in another order."""
+def _batches(
+    tokens: np.ndarray,
+    count: int,
+    vary: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None,
+    rng: np.random.Generator,
+) -> Iterator[np.ndarray]:
+    """So many batches int64 `[1, K, T + 1]`: pass after pass, each laid out from another place and in another order."""
     length = min(SEQUENCE_FRAMES, tokens.shape[1] - 1)
     waiting: list[int] = []
     for _ in range(count):
-        while len(waiting) < BATCH_SIZE:
+        if not waiting:
             last = tokens.shape[1] - 1 - length
             starts = np.arange(-int(rng.integers(length)), last + length, length).clip(0, last)
-            waiting += rng.permutation(np.unique(starts)).tolist()
-        chosen, waiting = waiting[:BATCH_SIZE], waiting[BATCH_SIZE:]
-        yield np.stack([tokens[:, start : start + length + 1] for start in chosen])
+            waiting = rng.permutation(np.unique(starts)).tolist()
+        start = waiting.pop()
+        sequence = tokens[:, start : start + length + 1]
+        if vary is not None and rng.random() < VARIED_SHARE:
+            sequence = vary(sequence, rng)
+        yield sequence[None]
 
 
 def _mean_nats(model: Transformer, batch: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from adaptgen import adaptation
-from adaptgen.adaptation import Adapted, adapt
+from adaptgen.adaptation import Adapted, adapt_checkpoint
 from adaptgen.checkpoint import Checkpoint
 from adaptgen.domains.base import MAX_VARIATIONS, Continuation, ContinuationRequest
 from adaptgen.errors import UsageError
@@ -72,7 +72,9 @@ def continue_file(
     prompt = checkpoint.domain.read_prompt(Path(path), checkpoint.tokenizer, request, window=read)
     model, gain = checkpoint.model, {}
     if is_adapting:
-        adapted = adapt(model, prompt.tokens, recall=recall, seed=seed, on_progress=on_adapting)
+        adapted = adapt_checkpoint(
+            checkpoint, prompt.tokens, is_recalling=is_recalling, seed=seed, on_progress=on_adapting
+        )
         on_adapted(adapted)
         model, gain = adapted.model, _gain(adapted, checkpoint)
     grammars = [prompt.new_grammar() for _ in range(variations)]

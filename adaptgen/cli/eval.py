@@ -300,7 +300,7 @@ def _score(
         seed: of learning what is given of each document first; it is not learned if not given.
         on_progress: called with which of these it is about, and the number of tokens scored.
     """
-    from adaptgen.adaptation import adapt
+    from adaptgen.adaptation import adapt_checkpoint
     from adaptgen.evaluation import score_documents
 
     recalls = (None,) if model.recall is None else (None, model.recall)
@@ -311,7 +311,7 @@ def _score(
         learner = model.model
         if seed is not None:
             first = documents[chosen][0][:, : given[chosen][0]]
-            learner = adapt(learner, first, recall=model.recall, seed=seed).model
+            learner = adapt_checkpoint(model, first, seed=seed).model
         for place, recall in enumerate(recalls):
             results[place] += score_documents(
                 learner,

@@ -69,7 +69,7 @@ def inspect_(
     import numpy as np
 
     from adaptgen import domains
-    from adaptgen.adaptation import adapt as adapt_model
+    from adaptgen.adaptation import adapt_checkpoint
     from adaptgen.checkpoint import load_checkpoint
     from adaptgen.inspection import depth_name, inspect_document
     from adaptgen.model import DISTANCES
@@ -86,11 +86,8 @@ def inspect_(
     with progress_bar(stderr=True) as bar:
         if adapt:
             learning = bar.add_task("Adapting", total=100, status="")
-            model = adapt_model(
-                model,
-                whole,
-                recall=loaded.recall,
-                on_progress=lambda share: bar.update(learning, completed=100 * share),
+            model = adapt_checkpoint(
+                loaded, whole, on_progress=lambda share: bar.update(learning, completed=100 * share)
             ).model
         task = bar.add_task("Reading", total=document.shape[1] - 1, status="tokens")
         found = inspect_document(model, document, loaded.tokenizer, on_progress=lambda count: bar.advance(task, count))

@@ -356,6 +356,10 @@ class Domain(ABC):
             `[K, T]`.
         """
 
+    def vary(self, tokenizer: Tokenizer, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The same as `[K, T]` tokens say, said otherwise, such as in another key, where the domain knows how."""
+        return tokens
+
     @abstractmethod
     def check_roundtrip(self, path: Path, tokenizer: Tokenizer) -> dict[str, int | float]:
         """What is lost when a file goes through tokens and back: counts and largest errors, by name.

@@ -7,7 +7,7 @@ import pytest
 from odd_files import build, drum_bars, melody, metre, program
 from players import tokenizer
 
-from adaptgen.domains.music.corpus import augment, grid_of, tokenize_bars
+from adaptgen.domains.music.corpus import augment, grid_of, tokenize_bars, transposed
 from adaptgen.domains.music.song import parse_song
 from adaptgen.domains.music.tokenizer import DRUMS
 
@@ -52,6 +52,17 @@ def test_a_document_is_moved_as_a_whole_by_up_to_a_tritone() -> None:
         (shift,) = set(pitches(result) - pitches(SONG))
         shifts.add(int(shift))
         assert np.array_equal(without(result, "Pitch", "Program"), without(SONG, "Pitch", "Program"))
+    assert shifts == set(range(-6, 6))
+
+
+def test_what_is_varied_for_one_song_is_its_key_alone() -> None:
+    shifts = set()
+    for seed in range(40):
+        result = transposed(tokenizer(), SONG, np.random.default_rng(seed))
+        (shift,) = set(pitches(result) - pitches(SONG))
+        shifts.add(int(shift))
+        assert np.array_equal(without(result, "Pitch"), without(SONG, "Pitch"))
+        assert np.array_equal(transposed(tokenizer(), DRUMMING, np.random.default_rng(seed)), DRUMMING)
     assert shifts == set(range(-6, 6))
 
 

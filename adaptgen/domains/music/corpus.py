@@ -15,7 +15,7 @@ from adaptgen.domains.music.song import PIANO_PITCHES, Part, Song, read_song
 from adaptgen.domains.music.tokenizer import DRUMS, NUM_PROGRAMS, MusicTokenizer, PartNames, VoicedNote
 from adaptgen.errors import InputFileError
 
-__all__ = ["augment", "check_roundtrip", "grid_of", "read_documents", "tokenize_bars"]
+__all__ = ["augment", "check_roundtrip", "grid_of", "read_documents", "tokenize_bars", "transposed"]
 
 MAX_DOCUMENT_BARS = 20_000
 """From the first note of a file to the last; one with more is not read."""
@@ -167,6 +167,13 @@ def augment(tokenizer: MusicTokenizer, tokens: np.ndarray, other: np.ndarray, rn
         row = np.concatenate([row, [tokenizer.begin], other[0, bars[0] if len(bars) else 0 :]])
         row = np.resize(row, max(len(row), tokens.shape[1]))
     return row[None, : tokens.shape[1]]
+
+
+def transposed(tokenizer: MusicTokenizer, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A sequence of one document in another key, or by chance in the same; see `augment`."""
+    row = tokens[0].copy()
+    _transpose(row, tokenizer, rng)
+    return row[None]
 
 
 def _transpose(segment: np.ndarray, tokenizer: MusicTokenizer, rng: np.random.Generator) -> None:

@@ -34,6 +34,9 @@ class MusicDomain(Domain):
     ) -> np.ndarray:
         return corpus.augment(tokenizer, tokens, other, rng)
 
+    def vary(self, tokenizer: Tokenizer, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return corpus.transposed(tokenizer, tokens, rng)
+
     def check_roundtrip(self, path: Path, tokenizer: Tokenizer) -> dict[str, int | float]:
         return corpus.check_roundtrip(path, tokenizer)
 
