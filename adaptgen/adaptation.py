@@ -35,15 +35,17 @@ MIN_FRAMES = 128
 """A shorter document has too little to hold out and to learn."""
 SEQUENCE_FRAMES = 512
 """One such sequence a step: many small steps get further than a few large ones of as many frames (docs/LOG.md)."""
-PASSES = 4
-"""How often the document is learned, within the two limits below."""
+PASSES = 3
+"""How often the document is learned at most, within the two limits below."""
 MIN_STEPS, MAX_STEPS = 8, 96
 HELD_OUT_SHARE, MAX_HELD_OUT = 0.25, 1024
 """Share of the document that is held out, and the most frames of it."""
-CONTEXT_FRAMES = 1024
+CONTEXT_FRAMES = 512
 """How many frames are read before those that are held out."""
 NUM_READINGS = 4
-"""How often what is held out is read while the rest is learned."""
+"""How often what is held out is read while the rest is learned; one that is no better than the last ends that."""
+LEAST_GAIN = 0.01
+"""Share of what the held-out frames cost that must be saved: less is luck."""
 LEARNING_RATE = 1e-3
 """Of AdamW, after `WARMUP_STEPS`; it falls in a line to a tenth."""
 KEPT_SHARE = 0.75
@@ -124,9 +126,10 @@ def adapt(
         on_progress(step / total)
         if step in reading_steps:
             nats = judge.nats(_between(model, pupil))
-            if nats < least:
-                best, best_step, least = copy.deepcopy(pupil.state_dict()), step, nats
-    if best is None:
+            if not nats < least:
+                break
+            best, best_step, least = copy.deepcopy(pupil.state_dict()), step, nats
+    if best is None or least > (1 - LEAST_GAIN) * before:
         on_progress(1.0)
         return Adapted(model=model, num_steps=0, held_out=held_out, nats_before=before, nats_after=before)
     pupil.load_state_dict(best)
