@@ -5,9 +5,10 @@ with that song's own bass line and chords instead of something that may follow a
 al., "Dynamic Evaluation of Neural Sequence Models", arXiv:1709.07432; they step once through a test document in order,
 where here what is given is learned in several passes and nothing is learned of what is then drawn).
 
-How far to go is told by the document. Its last frames are held out; while the model learns the others, they are read
-now and then, and the weights are kept that predict them best, which may be those it began with. Then what was held out
-is learned as well. What comes out lies between the weights that were given and those that were learned.
+How far to go is told by the document. Its last frames are held out while the model learns the others. Of the weights on
+the line from those that it began with to those that it has learned, the ones are taken that predict the held-out frames
+best, which may be the first (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903, who choose by
+a validation set). Then what was held out is learned as well, and what comes out lies as far along the new line.
 
 Knows token ids only: what they mean is the affair of `vary`. Dimensions: K streams, T frames.
 """
@@ -42,16 +43,12 @@ HELD_OUT_SHARE, MAX_HELD_OUT = 0.25, 1024
 """Share of the document that is held out, and the most frames of it."""
 CONTEXT_FRAMES = 512
 """How many frames are read before those that are held out."""
-NUM_READINGS = 4
-"""How often what is held out is read while the rest is learned; one that is no better than the last ends that."""
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""How far the model may go from the weights that it began with towards those that it has learned."""
 LEAST_GAIN = 0.01
 """Share of what the held-out frames cost that must be saved: less is luck."""
 LEARNING_RATE = 1e-3
 """Of AdamW, after `WARMUP_STEPS`; it falls in a line to a tenth."""
-KEPT_SHARE = 0.75
-"""How far the model goes from the weights that it began with towards those that it has learned. Less than
-all the way keeps nearly all that is gained on a band, and costs less where a song does not go on as it has begun
-(docs/LOG.md). Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv:2109.01903."""
 VARIED_SHARE = 0.5
 """How many of the sequences are varied, where the domain knows how."""
 WARMUP_STEPS = 3
@@ -87,7 +84,7 @@ def adapt(
     learning_rate: float = LEARNING_RATE,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Adapted:
-    """Take gradient steps on a document as long as its own last frames are predicted better for it.
+    """Take gradient steps on a document, and go as far that way as its own last frames are predicted better for it.
 
     Args:
         model: in evaluation mode; it is left as it is.
@@ -116,42 +113,36 @@ def adapt(
     # What was held out is learned in the end, in proportion.
     num_last = max(1, round(num_steps * num_held_out / learned.shape[1]))
     total = num_steps + num_last
-    before = least = judge.nats(model)
-    best, best_step = None, 0
     pupil = copy.deepcopy(model)
-    reading_steps = {round(num_steps * (reading + 1) / NUM_READINGS) for reading in range(NUM_READINGS)}
     learner = _Learner(pupil, learning_rate=learning_rate, num_steps=num_steps)
     for step, batch in enumerate(_batches(learned, num_steps, vary, rng), start=1):
         learner.step(batch)
         on_progress(step / total)
-        if step in reading_steps:
-            nats = judge.nats(_between(model, pupil))
-            if not nats < least:
-                break
-            best, best_step, least = copy.deepcopy(pupil.state_dict()), step, nats
-    if best is None or least > (1 - LEAST_GAIN) * before:
+    before = judge.nats(model)
+    after, share = min((judge.nats(_between(model, pupil, share)), share) for share in SHARES)
+    # Not so either where a loss is no number.
+    if not after <= (1 - LEAST_GAIN) * before:
         on_progress(1.0)
         return Adapted(model=model, num_steps=0, held_out=held_out, nats_before=before, nats_after=before)
-    pupil.load_state_dict(best)
     last = tokens[:, -num_held_out - SEQUENCE_FRAMES :]
     for step, batch in enumerate(_batches(last, num_last, vary, rng), start=1):
         learner.step(batch)
         on_progress((num_steps + step) / total)
     return Adapted(
-        model=_between(model, pupil),
-        num_steps=best_step + num_last,
+        model=_between(model, pupil, share),
+        num_steps=total,
         held_out=held_out,
         nats_before=before,
-        nats_after=least,
+        nats_after=after,
     )
 
 
 @torch.no_grad()
-def _between(first: Transformer, second: Transformer) -> Transformer:
-    """A model of the weights that lie `KEPT_SHARE` of the way from one's to another's."""
+def _between(first: Transformer, second: Transformer, share: float) -> Transformer:
+    """A model of the weights that lie so far on the way from one's to another's."""
     model = copy.deepcopy(first)
     for weight, other in zip(model.parameters(), second.parameters(), strict=True):
-        weight.lerp_(other, KEPT_SHARE)
+        weight.lerp_(other, share)
     return model
 
 
