@@ -26,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 
 from adaptgen.checkpoint import Checkpoint
 from adaptgen.model import Transformer
-from adaptgen.recall import Recall, directions, recall_targets, track_record
+from adaptgen.recall import Passages, Recall, directions, recall_targets, track_record
 
 __all__ = ["MAX_FRAMES", "Adapted", "adapt", "adapt_checkpoint"]
 
@@ -236,7 +236,7 @@ class _Judge:
         states = model.encode(torch.from_numpy(tokens[None, :, :-1]), model.new_cache(1))[0]
         keys = directions(states.float().numpy())
         start, stop = len(keys) - count, len(keys)
-        self.recalled, self.likest = recall_targets(recall, keys, tokens, start=start, stop=stop)
+        self.recalled, self.likest = recall_targets(recall, keys, tokens, Passages(1), start=start, stop=stop)
 
     @torch.no_grad()
     def nats(self, model: Transformer) -> float:

@@ -17,7 +17,7 @@ import torch
 
 from adaptgen.domains.base import Tokenizer
 from adaptgen.model import Transformer
-from adaptgen.recall import Recall, directions, recall_targets, track_record
+from adaptgen.recall import Passages, Recall, directions, recall_targets, track_record
 
 __all__ = [
     "DocumentScore",
@@ -201,12 +201,14 @@ def _nats_with_recall(
 ) -> np.ndarray:
     """Nats `[K]` of a document `[K, T]` after the frames that are given."""
     nats, record = [], 0.0
-    keys, first = np.zeros((0, model.config.model_dim), dtype=np.float32), 0
+    keys, first, passages = np.zeros((0, model.config.model_dim), dtype=np.float32), 0, Passages(1)
     for states, predicted in read_document(model, document, piece_frames=piece_frames):
         kept = keys[-recall.frames :]
         first += len(keys) - len(kept)
         keys = np.concatenate([kept, directions(states)])
-        recalled, likest = recall_targets(recall, keys, document[:, first:], start=len(kept), stop=len(keys))
+        recalled, likest = recall_targets(
+            recall, keys, document[:, first:], passages, start=len(kept), stop=len(keys), num_before=first
+        )
         records = track_record(recalled, predicted, likest, before=record)
         weights = recall.weights(likest, records[:-1])
         nats.append(-np.log((1 - weights) * predicted + weights * recalled))

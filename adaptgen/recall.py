@@ -10,6 +10,11 @@ the likest one's cosine (Drozdov et al. weigh retrieval from training data by it
 well what was recalled has predicted the last frames, in comparison with the model. So a repetition that begins counts
 little, one that goes on counts nearly all, and where it ends the model takes over again.
 
+Likeness alone takes any bar of a loop for any other. What is drawn then stays on one of them, where the song goes through
+eight. So part of what is recalled goes by the passage that is being repeated: where the last frame stood in it, this one
+stands one further on. That is the forward algorithm of a hidden Markov model whose states are the places in the past
+(Rabiner, "A tutorial on hidden Markov models", 1989, equation 20); a state's likeness is the probability of its emission.
+
 Dimensions: B rows, K streams, V tokens, C model width, T frames, S states that are looked at.
 """
 
@@ -22,7 +27,7 @@ from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["Past", "Recall", "directions", "recall_targets", "track_record"]
+__all__ = ["Passages", "Past", "Recall", "directions", "recall_targets", "track_record"]
 
 FIRST_ROOM = 256
 """Frames that a row has room for in the beginning."""
@@ -30,6 +35,12 @@ OWN_DISTANCE = 512
 """How far back what was drawn must lie to be recalled; nearer, it would lead in circles (docs/LOG.md)."""
 RECORD_FRAMES = 32
 """Time constant of the track record."""
+JUMP = 0.05
+"""Probability that a passage is left for any other place before a frame."""
+DISAGREEMENT = 0.02
+"""How probable a place stays after which another frame followed than the one that came, against 1 where it agreed."""
+PASSAGE_SHARPNESS = 20.0
+"""As `Recall.sharpness`, for the places in passages."""
 LEAST_PROBABILITY, LARGEST_LEAD = 1e-4, 4.0
 """No single surprise says more than this, in nats, for the model or for what is recalled."""
 Numbers = TypeVar("Numbers", float, np.ndarray)
@@ -46,6 +57,8 @@ class Recall:
         frames: how many of the last frames can be recalled.
         sharpness: of two states one counts exp(sharpness x the difference of their cosines) times as much.
         likeness, record, bias: as above.
+        following: share of what is recalled that goes by the passage that is being repeated; the rest goes by likeness
+            alone.
 
     Raises:
         ValueError: a value is out of its range or not finite.
@@ -56,10 +69,13 @@ class Recall:
     likeness: float
     record: float
     bias: float
+    following: float = 0.0
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.sharpness < 0:
             raise ValueError(f"frames is {self.frames} and sharpness {self.sharpness}")
+        if not 0 <= self.following <= 1:
+            raise ValueError(f"following is {self.following}")
         if not all(map(math.isfinite, (self.sharpness, self.likeness, self.record, self.bias))):
             raise ValueError("recall has a value that is not finite")
 
@@ -124,6 +140,50 @@ def directions(states: np.ndarray) -> np.ndarray:
     return states / np.maximum(np.linalg.norm(states, axis=-1, keepdims=True), np.finfo(np.float32).tiny)
 
 
+class Passages:
+    """Which places in the past rows are at, in passages that they repeat: probabilities of the frames looked at.
+
+    Args:
+        num_rows: B.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self._shares = np.zeros((num_rows, 0))
+        self._begin = 0
+
+    def look(self, cosines: np.ndarray, begin: int) -> np.ndarray:
+        """Go on by one frame.
+
+        Args:
+            cosines: of the states that may be looked at, `[B, S]`, S at least 1 unless it was 0 before.
+            begin: how many frames of the document are before the first of them; as before, or one more.
+
+        Returns:
+            The probability of each, `[B, S]`, of sum 1.
+        """
+        num_places = cosines.shape[1]
+        if not num_places:
+            return cosines
+        # Where the first may no longer be looked at, the second has its place.
+        first = 1 + self._begin - begin
+        moved = self._shares[:, : num_places - first]
+        prior = np.full(cosines.shape, JUMP / num_places)
+        prior[:, first : first + moved.shape[1]] += (1 - JUMP) * moved
+        likest = cosines.max(axis=1, keepdims=True)
+        shares = prior * np.exp(PASSAGE_SHARPNESS * (cosines - likest))
+        self._shares, self._begin = shares / shares.sum(axis=1, keepdims=True), begin
+        return self._shares
+
+    def hear(self, agreeing: np.ndarray) -> None:
+        """A frame came: share of its streams `[B, S]` that agree with what followed each place."""
+        shares = self._shares * (DISAGREEMENT + (1 - DISAGREEMENT) * agreeing)
+        self._shares = shares / np.maximum(shares.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all other rows; one may be kept several times."""
+        self._shares = self._shares[list(rows)]
+
+
 class Past:
     """What rows that go on from one prompt can recall: the prompt, which they share, and each its own frames.
 
@@ -149,7 +209,11 @@ class Past:
         self._own = np.empty((num_rows, FIRST_ROOM, states.shape[1]), dtype=keys.dtype)
         self._own_next = np.empty((num_rows, prompt.shape[0], FIRST_ROOM), dtype=np.int64)
         self._end = 0
-        recalled, likest = recall_targets(recall, keys, prompt, start=known - predicted.shape[1], stop=known)
+        self._passages = Passages(1)
+        start = known - predicted.shape[1]
+        recalled, likest = recall_targets(recall, keys, prompt, self._passages, start=start, stop=known)
+        self._passages.keep([0] * num_rows)
+        self._begin, self._num_drawn = begin, 0
         self._record = track_record(recalled, predicted, likest)[-1:].repeat(num_rows)
         self._is_recalling = False
         self._predictions: tuple[np.ndarray, np.ndarray] | None = None
@@ -165,6 +229,11 @@ class Past:
         of_own = np.einsum("bc,bsc->bs", self._current, self._own[:, own])
         cosines = np.concatenate([of_shared, of_own], axis=1)
         shares, likest = self.recall.shares(cosines)
+        self._looked_at = shared, own
+        if self.recall.following:
+            begin = self._begin + max(0, len(self._shared) + self._num_drawn - self.recall.frames)
+            followed = self._passages.look(cosines, begin)
+            shares = shares + self.recall.following * (followed - shares)
         recalled = np.zeros(logits.shape)
         for row in range(len(logits)):
             for stream in range(logits.shape[1]):
@@ -183,10 +252,15 @@ class Past:
         if self._is_recalling:
             came = (np.take_along_axis(each, frames[:, :, None], axis=2)[:, :, 0].T for each in self._predictions)
             self._record = next_record(self._record, leads(*came))
+            if self.recall.following:
+                shared, own = self._looked_at
+                of_shared = (self._shared_next[None, :, shared] == frames[:, :, None]).mean(axis=1)
+                of_own = (self._own_next[:, :, own] == frames[:, :, None]).mean(axis=1)
+                self._passages.hear(np.concatenate([of_shared, of_own], axis=1))
         if self._end == self._own.shape[1]:
             self._make_room()
         self._own[:, self._end], self._own_next[:, :, self._end] = self._current, frames
-        self._end += 1
+        self._end, self._num_drawn = self._end + 1, self._num_drawn + 1
         self._current = directions(states)
 
     def _make_room(self) -> None:
@@ -204,11 +278,19 @@ class Past:
         rows = list(rows)
         self._current, self._own, self._own_next = self._current[rows], self._own[rows], self._own_next[rows]
         self._record = self._record[rows]
+        self._passages.keep(rows)
         self._predictions = tuple(each[rows] for each in self._predictions)
 
 
 def recall_targets(
-    recall: Recall, keys: np.ndarray, tokens: np.ndarray, *, start: int, stop: int
+    recall: Recall,
+    keys: np.ndarray,
+    tokens: np.ndarray,
+    passages: Passages,
+    *,
+    start: int,
+    stop: int,
+    num_before: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a document's own frames would be given by what is recalled alone.
 
@@ -216,7 +298,9 @@ def recall_targets(
         recall: how.
         keys: `directions` of the states of at least the frames before `stop`, `[T, C]`.
         tokens: int `[K, T + 1]` at least.
+        passages: of one row; goes on to the end of these frames.
         start, stop: the frames whose followers are looked for.
+        num_before: frames of the document before the first of `keys`.
 
     Returns:
         The probability of the frame after each, `[K, stop - start]`, and the likest state's cosine,
@@ -228,4 +312,21 @@ def recall_targets(
     cosines = np.where(is_known, keys[start:stop] @ keys[first:stop].T, -np.inf)
     shares, likest = recall.shares(cosines)
     followers, targets = tokens[:, None, first + 1 : stop + 1], tokens[:, start + 1 : stop + 1, None]
-    return (shares * (followers == targets)).sum(axis=-1), likest
+    agrees = followers == targets
+    recalled = (shares * agrees).sum(axis=-1)
+    if recall.following:
+        followed = _follow(passages, cosines, agrees.mean(axis=0), begin=num_before + first)
+        recalled += recall.following * ((followed * agrees).sum(axis=-1) - recalled)
+    return recalled, likest
+
+
+def _follow(passages: Passages, cosines: np.ndarray, agreeing: np.ndarray, *, begin: int) -> np.ndarray:
+    """What `Passages.look` tells of each frame in turn; all `[T, S]`, the first state after `begin` frames."""
+    followed = np.zeros_like(cosines)
+    for frame, of_frame in enumerate(cosines):
+        (known,) = np.nonzero(of_frame > -np.inf)
+        if len(known):
+            places = slice(known[0], known[-1] + 1)
+            followed[frame, places] = passages.look(of_frame[None, places], begin + places.start)
+            passages.hear(agreeing[None, frame, places])
+    return followed

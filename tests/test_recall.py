@@ -28,7 +28,7 @@ from adaptgen.recall import Past, Recall
 from adaptgen.sampling import Sampling
 from adaptgen.training.recall import fit_recall
 
-RECALL = Recall(frames=40, sharpness=12.0, likeness=9.0, record=2.0, bias=-8.0)
+RECALL = Recall(frames=40, sharpness=12.0, likeness=9.0, record=2.0, bias=-8.0, following=0.4)
 TOKENIZER = SimpleNamespace(count_units=lambda tokens: 1.0)
 all_streams = pytest.mark.parametrize("vocab_sizes", [(9,), (9, 5, 7)], ids=["K1", "K3"])
 
@@ -66,12 +66,17 @@ def nats_by_hand(model: Transformer, document: np.ndarray) -> float:
     pieces = list(read_document(model, document))
     states = np.concatenate([states for states, _ in pieces]).astype(np.float64)
     predicted = np.concatenate([likelihoods for _, likelihoods in pieces], axis=1)
-    total, record = 0.0, 0.0
+    total, record, places = 0.0, 0.0, {}
     for now in range(document.shape[1] - 1):
         past = range(max(0, now - RECALL.frames), now)
         norms = np.linalg.norm(states, axis=1)
         cosines = [states[now] @ states[then] / (norms[now] * norms[then]) for then in past]
         shares = [math.exp(RECALL.sharpness * cosine) for cosine in cosines]
+        # At which place of a passage the document is: one on from where it was, or, seldom, anywhere.
+        places = {
+            then: (0.95 * places.get(then - 1, 0.0) + 0.05 / len(past)) * math.exp(20.0 * cosine)
+            for then, cosine in zip(past, cosines, strict=True)
+        }
         leads = []
         for stream in range(len(document)):
             came, likelihood, weight, found = document[stream, now + 1], predicted[stream, now], 0.0, 0.0
@@ -79,10 +84,15 @@ def nats_by_hand(model: Transformer, document: np.ndarray) -> float:
                 agreeing = [
                     share for then, share in zip(past, shares, strict=True) if document[stream, then + 1] == came
                 ]
-                found = sum(agreeing) / sum(shares)
+                followed = [places[then] for then in past if document[stream, then + 1] == came]
+                found = 0.6 * sum(agreeing) / sum(shares) + 0.4 * sum(followed) / sum(places.values())
                 weight = 1 / (1 + math.exp(-RECALL.likeness * max(cosines) - RECALL.record * record - RECALL.bias))
             total -= math.log((1 - weight) * likelihood + weight * found)
             leads.append(math.log(max(found, 1e-4)) - math.log(max(likelihood, 1e-4)))
+        for then in past:
+            agreement = float(np.mean(document[:, then + 1] == document[:, now + 1]))
+            places[then] *= 0.02 + 0.98 * agreement
+        places = {then: place / sum(places.values()) for then, place in places.items()}
         lead = min(max(sum(leads) / len(leads), -4.0), 4.0) if shares else 0.0
         record += (lead - record) / 32
     return total
@@ -257,7 +267,8 @@ class TestCheckpoints:
         assert load_checkpoint(str(folder)).recall is None
 
     @pytest.mark.parametrize(
-        "damage", [{"frames": 0}, {"sharpness": -1.0}, {"bias": None}, {"bias": math.inf}, {"depth": 3}]
+        "damage",
+        [{"frames": 0}, {"sharpness": -1.0}, {"bias": None}, {"bias": math.inf}, {"following": 2.0}, {"depth": 3}],
     )
     def test_damage_is_named(self, folder: Path, damage: dict[str, object]) -> None:
         config = json.loads((folder / "config.json").read_text())

@@ -1,16 +1,16 @@
-"""How much a model should trust what it recalls: four numbers, fitted to documents that it has not learned."""
+"""How much a model should trust what it recalls: five numbers, fitted to documents that it has not learned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from adaptgen.evaluation import read_document
 from adaptgen.model import Transformer
-from adaptgen.recall import Recall, directions, recall_targets, track_record
+from adaptgen.recall import Passages, Recall, directions, recall_targets, track_record
 from adaptgen.shards import Shard
 
 __all__ = ["choose_documents", "fit_recall"]
@@ -18,12 +18,14 @@ __all__ = ["choose_documents", "fit_recall"]
 FRAMES = 4096
 """That can be recalled. Of twice as many songs gain nothing (docs/LOG.md), and a prompt would take as much longer."""
 SHARPNESSES = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
+FOLLOWINGS = (0.25, 0.5)
+"""Tried with the best sharpness, beside none."""
 LEAST_GAIN = 0.005
 """What has to be saved, in parts of the loss, to be worth the time."""
 LEAST_FRAMES = 1000
 """Fewer tell nothing."""
 MOST_FRAMES = 30_000
-"""Of all sources: enough for four numbers, in less than a minute for a model of a few million parameters."""
+"""Of all sources: enough for five numbers, in less than a minute for a model of a few million parameters."""
 MOST_OF_ONE = 10_000
 FRAMES_AT_ONCE = 256
 START = (20.0, 3.0, -20.0)
@@ -80,9 +82,14 @@ def fit_recall(
     predicted = [np.concatenate([document.predicted for document in documents], axis=1) for documents in read]
     best, lowest = None, (1 - LEAST_GAIN) * float(np.mean([-np.log(values).mean() for values in predicted]))
     for sharpness in SHARPNESSES:
-        recall, loss = _fit_weights(sharpness, read)
+        recall, loss = _fit_weights(sharpness, 0.0, read)
         if loss < lowest:
             best, lowest = recall, loss
+    if best is not None:
+        for following in FOLLOWINGS:
+            recall, loss = _fit_weights(best.sharpness, following, read)
+            if loss < lowest:
+                best, lowest = recall, loss
     return best
 
 
@@ -96,9 +103,9 @@ def _read(model: Transformer, tokens: np.ndarray, on_progress: Callable[[int], N
     return _Read(tokens, np.concatenate(keys), np.concatenate(predicted, axis=1))
 
 
-def _fit_weights(sharpness: float, sources: Sequence[Sequence[_Read]]) -> tuple[Recall, float]:
-    """The best weights for one sharpness, and the loss with them."""
-    looking = Recall(frames=FRAMES, sharpness=sharpness, likeness=0.0, record=0.0, bias=0.0)
+def _fit_weights(sharpness: float, following: float, sources: Sequence[Sequence[_Read]]) -> tuple[Recall, float]:
+    """The best weights for one way of recalling, and the loss with them."""
+    looking = Recall(frames=FRAMES, sharpness=sharpness, likeness=0.0, record=0.0, bias=0.0, following=following)
     recalled, predicted, features, is_there, counts = [], [], [], [], []
     for documents in sources:
         num_frames = sum(len(document.keys) for document in documents)
@@ -126,16 +133,15 @@ def _fit_weights(sharpness: float, sources: Sequence[Sequence[_Read]]) -> tuple[
 
     optimizer.step(loss)
     likeness, record, bias = values.tolist()
-    fitted = Recall(frames=FRAMES, sharpness=sharpness, likeness=likeness, record=record, bias=bias)
-    return fitted, loss().item()
+    return replace(looking, likeness=likeness, record=record, bias=bias), loss().item()
 
 
 def _recalled(looking: Recall, document: _Read) -> tuple[np.ndarray, np.ndarray]:
     """As of `recall_targets`, for a whole document."""
-    num_frames = len(document.keys)
+    num_frames, passages = len(document.keys), Passages(1)
     pieces = [
         recall_targets(
-            looking, document.keys, document.tokens, start=start, stop=min(start + FRAMES_AT_ONCE, num_frames)
+            looking, document.keys, document.tokens, passages, start=start, stop=min(start + FRAMES_AT_ONCE, num_frames)
         )
         for start in range(0, num_frames, FRAMES_AT_ONCE)
     ]
