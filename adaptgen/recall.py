@@ -187,7 +187,8 @@ class Passages:
 class Past:
     """What rows that go on from one prompt can recall: the prompt, which they share, and each its own frames.
 
-    Of its own, those that are `OWN_DISTANCE` back.
+    Of its own, those that are `OWN_DISTANCE` back. Passages are followed in the prompt alone, however far back it lies:
+    what was drawn astray is not to be followed further (docs/LOG.md).
 
     Args:
         recall: how.
@@ -213,7 +214,7 @@ class Past:
         start = known - predicted.shape[1]
         recalled, likest = recall_targets(recall, keys, prompt, self._passages, start=start, stop=known)
         self._passages.keep([0] * num_rows)
-        self._begin, self._num_drawn = begin, 0
+        self._begin = begin
         self._record = track_record(recalled, predicted, likest)[-1:].repeat(num_rows)
         self._is_recalling = False
         self._predictions: tuple[np.ndarray, np.ndarray] | None = None
@@ -225,15 +226,12 @@ class Past:
         num_recent = min(self._end, self.recall.frames)
         shared = slice(max(0, len(self._shared) + num_recent - self.recall.frames), None)
         # By einsum: BLAS deals so small a product out to threads, and then waits where another program has a core.
-        of_shared = np.einsum("bc,sc->bs", self._current, self._shared[shared])
+        of_shared = np.einsum("bc,sc->bs", self._current, self._shared)
         of_own = np.einsum("bc,bsc->bs", self._current, self._own[:, own])
-        cosines = np.concatenate([of_shared, of_own], axis=1)
+        cosines = np.concatenate([of_shared[:, shared], of_own], axis=1)
         shares, likest = self.recall.shares(cosines)
-        self._looked_at = shared, own
-        if self.recall.following:
-            begin = self._begin + max(0, len(self._shared) + self._num_drawn - self.recall.frames)
-            followed = self._passages.look(cosines, begin)
-            shares = shares + self.recall.following * (followed - shares)
+        following = self.recall.following if len(self._shared) else 0.0
+        followed = self._passages.look(of_shared, self._begin) if following else of_shared
         recalled = np.zeros(logits.shape)
         for row in range(len(logits)):
             for stream in range(logits.shape[1]):
@@ -241,6 +239,11 @@ class Past:
                 of_each = np.split(shares[row], [len(followers[0])])
                 for tokens, parts in zip(followers, of_each, strict=True):
                     recalled[row, stream] += np.bincount(tokens, weights=parts, minlength=logits.shape[2])
+                if following:
+                    of_passages = np.bincount(
+                        self._shared_next[stream], weights=followed[row], minlength=logits.shape[2]
+                    )
+                    recalled[row, stream] += following * (of_passages - recalled[row, stream])
         predicted = np.exp(logits - np.logaddexp.reduce(logits.astype(np.float64), axis=-1, keepdims=True))
         self._predictions, self._is_recalling = (recalled, predicted), cosines.shape[1] > 0
         weights = self.recall.weights(likest, self._record)[:, None, None]
@@ -252,15 +255,12 @@ class Past:
         if self._is_recalling:
             came = (np.take_along_axis(each, frames[:, :, None], axis=2)[:, :, 0].T for each in self._predictions)
             self._record = next_record(self._record, leads(*came))
-            if self.recall.following:
-                shared, own = self._looked_at
-                of_shared = (self._shared_next[None, :, shared] == frames[:, :, None]).mean(axis=1)
-                of_own = (self._own_next[:, :, own] == frames[:, :, None]).mean(axis=1)
-                self._passages.hear(np.concatenate([of_shared, of_own], axis=1))
+            if self.recall.following and len(self._shared):
+                self._passages.hear((self._shared_next[None] == frames[:, :, None]).mean(axis=1))
         if self._end == self._own.shape[1]:
             self._make_room()
         self._own[:, self._end], self._own_next[:, :, self._end] = self._current, frames
-        self._end, self._num_drawn = self._end + 1, self._num_drawn + 1
+        self._end += 1
         self._current = directions(states)
 
     def _make_room(self) -> None:

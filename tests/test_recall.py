@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -128,7 +129,11 @@ class TestDecoding:
     def test_it_is_what_a_whole_document_gets(
         self, make: object, vocab_sizes: tuple[int, ...], prompt_frames: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """So long that what each row keeps grows, and forgets, several times."""
+        """So long that what each row keeps grows, and forgets, several times.
+
+        Without passages, which are not followed in what is drawn.
+        """
+        recall = replace(RECALL, following=0.0)
         monkeypatch.setattr(recalling, "OWN_DISTANCE", 0)
         monkeypatch.setattr(recalling, "FIRST_ROOM", 8)
         model = build(vocab_sizes)
@@ -136,7 +141,7 @@ class TestDecoding:
         rows[:, :, :prompt_frames] = rows[0, :, :prompt_frames]
         decoder = make(model)
         logits = decoder.start(rows[0, :, :prompt_frames], 3)
-        past = Past(RECALL, rows[0, :, :prompt_frames], decoder.prompt_states, decoder.prompt_likelihoods, 3)
+        past = Past(recall, rows[0, :, :prompt_frames], decoder.prompt_states, decoder.prompt_likelihoods, 3)
         found, kept = np.zeros(3), [0, 1, 2]
         for frame in range(prompt_frames, 260):
             if frame == 150:
@@ -148,10 +153,10 @@ class TestDecoding:
             found[kept] -= np.take_along_axis(mixed, came[:, :, None], axis=2).sum(axis=(1, 2))
             logits = decoder.step(came)
             past.add(came, decoder.states)
-        before = nats(model, rows[0, :, :prompt_frames]) if prompt_frames > 1 else 0.0
+        before = nats(model, rows[0, :, :prompt_frames], recall) if prompt_frames > 1 else 0.0
         for row in (0, 2):
             # The fast decoder holds weights as float16.
-            assert found[row] == pytest.approx(nats(model, rows[row]) - before, rel=2e-3)
+            assert found[row] == pytest.approx(nats(model, rows[row], recall) - before, rel=2e-3)
 
     def test_probabilities_add_up_to_one(self) -> None:
         vocab_sizes = (9, 5, 7)
@@ -207,6 +212,30 @@ class TestDecoding:
 
         assert share_that_fits(sure) > 0.9
         assert share_that_fits(None) < 0.5
+
+    def test_a_passage_goes_on_in_its_own_order(self) -> None:
+        """States that are all alike do not say where a passage is; the frames that came do."""
+        model = build((9,), noise=0.0)
+        prompt = np.tile([[1, 2, 1, 3, 1, 4, 1, 5]], 10)
+        recall = Recall(frames=500, sharpness=12.0, likeness=0.0, record=0.0, bias=50.0)
+
+        def next_of(drawn: list[int], following: float) -> float:
+            """The probability of a 4 after these frames."""
+            decoder = new_decoder(model)
+            logits = decoder.start(prompt, 1)
+            past = Past(
+                replace(recall, following=following), prompt, decoder.prompt_states, decoder.prompt_likelihoods, 1
+            )
+            for token in drawn:
+                past.mix(logits)
+                frame = np.array([[token]])
+                logits = decoder.step(frame)
+                past.add(frame, decoder.states)
+            return float(np.exp(past.mix(logits))[0, 0, 4])
+
+        assert next_of([1, 2, 1, 3, 1], 1.0) > 0.9
+        assert next_of([1, 2, 1, 2, 1], 1.0) < 0.1
+        assert next_of([1, 2, 1, 3, 1], 0.0) < 0.3
 
 
 class TestFitting:
