@@ -84,7 +84,7 @@ def adapt(
     learning_rate: float = LEARNING_RATE,
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> Adapted:
-    """Take gradient steps on a document, and go as far that way as its own last frames are predicted better for it.
+    """Take gradient steps on a document, and go as far towards their result as is best for its own last frames.
 
     Args:
         model: in evaluation mode; it is left as it is.
@@ -120,7 +120,7 @@ def adapt(
         on_progress(step / total)
     before = judge.nats(model)
     after, share = min((judge.nats(_between(model, pupil, share)), share) for share in SHARES)
-    # Not so either where a loss is no number.
+    # Written so that a loss that is not a number is no gain.
     if not after <= (1 - LEAST_GAIN) * before:
         on_progress(1.0)
         return Adapted(model=model, num_steps=0, held_out=held_out, nats_before=before, nats_after=before)

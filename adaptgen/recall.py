@@ -155,15 +155,13 @@ class Passages:
         """Go on by one frame.
 
         Args:
-            cosines: of the states that may be looked at, `[B, S]`, S at least 1 unless it was 0 before.
+            cosines: of the states that may be looked at, `[B, S]`, at least one.
             begin: how many frames of the document are before the first of them; as before, or one more.
 
         Returns:
             The probability of each, `[B, S]`, of sum 1.
         """
         num_places = cosines.shape[1]
-        if not num_places:
-            return cosines
         # Where the first may no longer be looked at, the second has its place.
         first = 1 + self._begin - begin
         moved = self._shares[:, : num_places - first]
@@ -215,13 +213,17 @@ class Past:
         recalled, likest = recall_targets(recall, keys, prompt, self._passages, start=start, stop=known)
         self._passages.keep([0] * num_rows)
         self._begin = begin
+        self._following = recall.following if len(self._shared) else 0.0
         self._record = track_record(recalled, predicted, likest)[-1:].repeat(num_rows)
         self._is_recalling = False
         self._predictions: tuple[np.ndarray, np.ndarray] | None = None
         """What was recalled and what the model predicted, for the frame that is drawn next, `[B, K, V]`."""
 
     def mix(self, logits: np.ndarray) -> np.ndarray:
-        """Log-probabilities float64 `[B, K, V]` of the next frame, from the model's logits and what is recalled."""
+        """Log-probabilities float64 `[B, K, V]` of the next frame, from the model's logits and what is recalled.
+
+        Called once for each frame: a passage goes on with it.
+        """
         own = slice(max(0, self._end - self.recall.frames), max(0, self._end - OWN_DISTANCE))
         num_recent = min(self._end, self.recall.frames)
         shared = slice(max(0, len(self._shared) + num_recent - self.recall.frames), None)
@@ -230,8 +232,8 @@ class Past:
         of_own = np.einsum("bc,bsc->bs", self._current, self._own[:, own])
         cosines = np.concatenate([of_shared[:, shared], of_own], axis=1)
         shares, likest = self.recall.shares(cosines)
-        following = self.recall.following if len(self._shared) else 0.0
-        followed = self._passages.look(of_shared, self._begin) if following else of_shared
+        if self._following:
+            followed = self._passages.look(of_shared, self._begin)
         recalled = np.zeros(logits.shape)
         for row in range(len(logits)):
             for stream in range(logits.shape[1]):
@@ -239,11 +241,11 @@ class Past:
                 of_each = np.split(shares[row], [len(followers[0])])
                 for tokens, parts in zip(followers, of_each, strict=True):
                     recalled[row, stream] += np.bincount(tokens, weights=parts, minlength=logits.shape[2])
-                if following:
+                if self._following:
                     of_passages = np.bincount(
                         self._shared_next[stream], weights=followed[row], minlength=logits.shape[2]
                     )
-                    recalled[row, stream] += following * (of_passages - recalled[row, stream])
+                    recalled[row, stream] += self._following * (of_passages - recalled[row, stream])
         predicted = np.exp(logits - np.logaddexp.reduce(logits.astype(np.float64), axis=-1, keepdims=True))
         self._predictions, self._is_recalling = (recalled, predicted), cosines.shape[1] > 0
         weights = self.recall.weights(likest, self._record)[:, None, None]
@@ -255,7 +257,7 @@ class Past:
         if self._is_recalling:
             came = (np.take_along_axis(each, frames[:, :, None], axis=2)[:, :, 0].T for each in self._predictions)
             self._record = next_record(self._record, leads(*came))
-            if self.recall.following and len(self._shared):
+            if self._following:
                 self._passages.hear((self._shared_next[None] == frames[:, :, None]).mean(axis=1))
         if self._end == self._own.shape[1]:
             self._make_room()

@@ -214,28 +214,27 @@ class TestDecoding:
         assert share_that_fits(None) < 0.5
 
     def test_a_passage_goes_on_in_its_own_order(self) -> None:
-        """States that are all alike do not say where a passage is; the frames that came do."""
+        """States that are all alike do not say where a passage is; the frames that came do, in each row for itself."""
         model = build((9,), noise=0.0)
         prompt = np.tile([[1, 2, 1, 3, 1, 4, 1, 5]], 10)
-        recall = Recall(frames=500, sharpness=12.0, likeness=0.0, record=0.0, bias=50.0)
+        rows = np.array([[1, 2, 1, 2, 1], [1, 2, 1, 3, 1]])
 
-        def next_of(drawn: list[int], following: float) -> float:
-            """The probability of a 4 after these frames."""
+        def probability_of_a_4(row: int, following: float) -> float:
+            # Of a prompt that is longer than can be recalled.
+            recall = Recall(frames=60, sharpness=12.0, likeness=0.0, record=0.0, bias=50.0, following=following)
             decoder = new_decoder(model)
-            logits = decoder.start(prompt, 1)
-            past = Past(
-                replace(recall, following=following), prompt, decoder.prompt_states, decoder.prompt_likelihoods, 1
-            )
-            for token in drawn:
+            logits = decoder.start(prompt, 2)
+            past = Past(recall, prompt, decoder.prompt_states, decoder.prompt_likelihoods, 2)
+            for frames in rows.T[:, :, None]:
                 past.mix(logits)
-                frame = np.array([[token]])
-                logits = decoder.step(frame)
-                past.add(frame, decoder.states)
-            return float(np.exp(past.mix(logits))[0, 0, 4])
+                logits = decoder.step(frames)
+                past.add(frames, decoder.states)
+            past.keep([row])
+            return float(np.exp(past.mix(logits[[row]]))[0, 0, 4])
 
-        assert next_of([1, 2, 1, 3, 1], 1.0) > 0.9
-        assert next_of([1, 2, 1, 2, 1], 1.0) < 0.1
-        assert next_of([1, 2, 1, 3, 1], 0.0) < 0.3
+        assert probability_of_a_4(1, 1.0) > 0.9
+        assert probability_of_a_4(0, 1.0) < 0.1
+        assert probability_of_a_4(1, 0.0) < 0.3
 
 
 class TestFitting:

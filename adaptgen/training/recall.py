@@ -25,7 +25,7 @@ LEAST_GAIN = 0.005
 LEAST_FRAMES = 1000
 """Fewer tell nothing."""
 MOST_FRAMES = 30_000
-"""Of all sources: enough for five numbers, in less than a minute for a model of a few million parameters."""
+"""Of all sources. They suffice for five numbers; a model of a few million parameters reads them in a minute."""
 MOST_OF_ONE = 10_000
 FRAMES_AT_ONCE = 256
 START = (20.0, 3.0, -20.0)
