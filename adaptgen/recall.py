@@ -10,10 +10,10 @@ the likest one's cosine (Drozdov et al. weigh retrieval from training data by it
 well what was recalled has predicted the last frames, in comparison with the model. So a repetition that begins counts
 little, one that goes on counts nearly all, and where it ends the model takes over again.
 
-Likeness alone takes any bar of a loop for any other. What is drawn then stays on one of them, where the song goes
-through eight. So part of what is recalled goes by the passage that is being repeated: where the last frame stood in it,
-this one stands one further on. That is the forward algorithm of a hidden Markov model whose states are the places in
-the past (Rabiner, "A tutorial on hidden Markov models", 1989, equation 20); likeness is the probability of emission.
+Likeness alone takes bars of a loop that sound alike for each other. So part of what is recalled goes by the passage
+that is being repeated: where the last frame stood in it, this one stands one further on. That is the forward algorithm
+of a hidden Markov model whose states are the places in the past (Rabiner, "A tutorial on hidden Markov models", 1989,
+equation 20); likeness is the probability of emission.
 
 Dimensions: B rows, K streams, V tokens, C model width, T frames, S states that are looked at.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -166,6 +167,9 @@ def continue_(
     if save_adapted is not None:
         _check_saving(save_adapted, is_adapting=domain.adapts if adapt is None else adapt, force=force)
 
+    # torch reads this as it is loaded: threads that wait for each other then sleep. Where another program has a core,
+    # one that spins takes it from the one it waits for. Training on idle cores is faster with spinning.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from adaptgen.checkpoint import load_checkpoint
     from adaptgen.continuation import continue_file
 
